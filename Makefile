@@ -1,0 +1,64 @@
+# The commands a person runs. `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@echo "  PYTHON=…       the interpreter to make .venv with (now: $(PYTHON))"
+
+.PHONY: run
+run: $(VENV)/.run ## install into .venv and start the gateway with a demo connector
+	@$(BIN)/service-gateway serve --demo
+
+.PHONY: test
+test: $(VENV)/.test ## format check, lint, types and all tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+.PHONY: coverage
+coverage: $(VENV)/.test ## all tests, then the lines and branches they did not reach
+	$(BIN)/pytest --cov
+
+.PHONY: bench
+bench: $(VENV)/.test ## measure the gateway beside other proxies
+	$(BIN)/python tests/bench/run.py
+
+.PHONY: format
+format: $(VENV)/.test ## format the code and mend what lint can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: clean
+clean: ## remove .venv, builds and caches
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	find gateway filters admin sql templates tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Stamps: an install is repeated only when what it installs has changed.
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Service Gateway needs Python 3.11 or newer, and $(PYTHON) is not that: name another one, as in 'make PYTHON=python3.12 $(MAKECMDGOALS)'." >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# $(call install,extra): quiet while all goes well; when it fails, what pip said.
+define install
+	@echo "installing service-gateway[$(1)] into $(VENV) (once; it may take a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]' > $(VENV)/install.log 2>&1 \
+		|| { cat $(VENV)/install.log >&2; exit 1; }
+endef
+
+$(VENV)/.run: $(VENV)/.made setup.cfg pyproject.toml
+	$(call install,embedded)
+	@touch $@
+
+# The test extra holds the embedded one, so the stamp of the smaller install is true as well.
+$(VENV)/.test: $(VENV)/.made setup.cfg pyproject.toml
+	$(call install,test)
+	@touch $(VENV)/.run $@

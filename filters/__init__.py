@@ -1,0 +1,32 @@
+"""The stages of the request pipeline, one file each. How to write one:
+
+A filter is a class with three declarations and one method. Put it into a file beside the
+configuration, say `audit.py`:
+
+    from dataclasses import dataclass
+    from gateway.options import text
+    from gateway.problems import Rejected
+
+    @dataclass(frozen=True)
+    class Options:
+        header: str = text("X-Reason", "The field that must say why a call is made.")
+
+    class Audit:
+        options = Options                       # checked before anything listens
+        needs = frozenset({"caller"})           # fields of the exchange that it reads …
+        gives = frozenset()                     # … and that it fills
+
+        def __init__(self, options, runtime):
+            self.header = options.header
+
+        async def __call__(self, exchange, proceed):
+            if self.header not in exchange.headers:
+                raise Rejected("forbidden", f"Say why in {self.header}.")
+            response = await proceed(exchange)  # the rest of the pipeline
+            response.headers.append((b"X-Audited", b"yes"))
+            return response
+
+and name it in the pipeline: `- audit:Audit: {header: X-Why}`. It sees every request from the filters
+outside it and every answer from those inside. A body is bytes or an async iterator of bytes: wrap
+the iterator to look at a stream. Keep nothing about a request on `self`.
+"""

@@ -1,0 +1,110 @@
+"""Who calls: a gateway key (`gw_…`) or a user's JWT, from Authorization, else from X-API-Key.
+
+Answers 401 `unauthenticated`, with one text for every reason, and 403 `forbidden` when a user asks
+for a team that the token does not hold.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from gateway import keys
+from gateway.exchange import Exchange, Proceed, Response
+from gateway.model import Caller
+from gateway.options import texts
+from gateway.problems import Rejected
+from gateway.runtime import Runtime
+from gateway.tokens import TokenFault
+
+log = logging.getLogger(__name__)
+
+_CHALLENGE: Final = (b"WWW-Authenticate", b'Bearer realm="service-gateway"')
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of `authenticate`."""
+
+    key_headers: tuple[str, ...] = texts(
+        ("X-API-Key", "X-Goog-Api-Key"),
+        "Header fields that may hold a key when there is no Authorization; never sent upstream.",
+    )
+
+
+class Authenticate:
+    """Finds the caller."""
+
+    options: ClassVar[type[Any]] = Options
+    needs: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset({"caller"})
+
+    def __init__(self, options: Options, runtime: Runtime) -> None:
+        self._key_headers = options.key_headers
+        self._directory = runtime.directory
+        self._tokens = runtime.tokens
+
+    async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+        credential = self._credential(exchange)
+        if credential.startswith(keys.PREFIX):
+            exchange.caller = await self._by_key(credential)
+        else:
+            exchange.caller = await self._by_token(credential, exchange)
+        return await proceed(exchange)
+
+    def _credential(self, exchange: Exchange) -> str:
+        headers = exchange.headers
+        if (field := headers.get("authorization")) is not None:
+            scheme, _, credential = field.partition(" ")
+            if scheme.lower() == "bearer" and credential:
+                return credential.strip()
+            raise refused()
+        for name in self._key_headers:
+            if value := headers.get(name):
+                return value
+        raise refused()
+
+    async def _by_key(self, value: str) -> Caller:
+        parsed = keys.parse(value)
+        if parsed is None:
+            raise refused()
+        record = await self._directory.key(parsed.public_id)
+        if record is None:
+            keys.same(parsed.digest, keys.NO_DIGEST)
+            raise refused()
+        now = time.time()
+        if not keys.same(parsed.digest, record.digest) and (
+            now >= record.previous_until or not keys.same(parsed.digest, record.previous_digest)
+        ):
+            raise refused()
+        caller = record.caller
+        if record.revoked or (caller.expires_at is not None and now >= caller.expires_at):
+            raise refused()
+        return caller
+
+    async def _by_token(self, token: str, exchange: Exchange) -> Caller:
+        try:
+            identity = await self._tokens.verify(token)
+        except TokenFault as fault:
+            log.debug("token refused", extra={"reason": str(fault)})
+            raise refused() from None
+        team = exchange.headers.get("x-team-id", "")
+        if not team and len(identity.teams) == 1:
+            team = next(iter(identity.teams))
+        if not team:
+            raise Rejected("forbidden", "The token holds several teams: name one in x-team-id.")
+        if (role := identity.teams.get(team)) is None:
+            raise Rejected("forbidden", "The token does not hold this team.")
+        plan = await self._directory.plan_of(team)
+        return Caller("user", identity.user, identity.user, team, plan, role)
+
+
+def refused() -> Rejected:
+    """The one answer for every credential that isn't accepted."""
+    return Rejected(
+        "unauthenticated",
+        "Send a valid gateway key or token as Authorization: Bearer.",
+        headers=[_CHALLENGE],
+    )

@@ -1,0 +1,59 @@
+"""How much in all: the plan's daily and monthly quotas, in calendar days and months.
+
+Answers 429 `quota_exceeded` with the time to the next period in Retry-After. A request that never
+reached its upstream gives its unit back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gateway.exchange import Exchange, Proceed, Response
+from gateway.limiter import MODE, quotas_of
+from gateway.limiter import Quota as QuotaLimit
+from gateway.problems import Rejected
+from gateway.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`quota` has no options while counters are in memory."""
+
+
+class Quota:
+    """Counts requests against the plan's quotas."""
+
+    options: ClassVar[type[Any]] = Options
+    needs: ClassVar[frozenset[str]] = frozenset({"caller"})
+    gives: ClassVar[frozenset[str]] = frozenset({"quota_decision"})
+
+    def __init__(self, options: Options, runtime: Runtime) -> None:
+        self._limiter = runtime.limiter
+        self._metrics = runtime.metrics
+
+    async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+        caller = exchange.caller
+        quotas = quotas_of(caller.team, caller.kind, caller.id, caller.plan)
+        if not quotas:
+            return await proceed(exchange)
+        await self._take(exchange, quotas)
+        try:
+            return await proceed(exchange)
+        finally:
+            if not exchange.attempts:
+                await self._limiter.give_back(quotas)
+
+    async def _take(self, exchange: Exchange, quotas: list[QuotaLimit]) -> None:
+        decision = await self._limiter.admit(quotas)
+        exchange.limits += decision.standings
+        if decision.admitted:
+            self._metrics.limit_decided("quota", "admitted", MODE)
+            return
+        refusing = decision.refusing
+        self._metrics.limit_decided(refusing.limit.policy, "refused", MODE)
+        raise Rejected(
+            "quota_exceeded",
+            f"The {refusing.limit.policy} quota of {refusing.limit.limit} requests is used up.",
+            retry_after_s=refusing.retry_after_s,
+        )

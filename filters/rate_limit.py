@@ -1,0 +1,59 @@
+"""How fast: the plan's rate for the caller, and the endpoint's own rate when it has one.
+
+Answers 429 `rate_limited` with the exact waiting time in Retry-After.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gateway.exchange import Exchange, Proceed, Response
+from gateway.limiter import MODE, Rate
+from gateway.model import Caller, Endpoint
+from gateway.problems import Rejected
+from gateway.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`rate_limit` has no options while counters are in memory."""
+
+
+class RateLimit:
+    """Admits requests at the caller's rate."""
+
+    options: ClassVar[type[Any]] = Options
+    needs: ClassVar[frozenset[str]] = frozenset({"caller", "endpoint"})
+    gives: ClassVar[frozenset[str]] = frozenset({"rate_decision"})
+
+    def __init__(self, options: Options, runtime: Runtime) -> None:
+        self._limiter = runtime.limiter
+        self._metrics = runtime.metrics
+
+    async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+        caller, endpoint = exchange.caller, exchange.endpoint
+        decision = await self._limiter.admit(_rates(caller, endpoint))
+        exchange.limits += decision.standings
+        if not decision.admitted:
+            refusing = decision.refusing
+            self._metrics.limit_decided(refusing.limit.policy, "refused", MODE)
+            raise Rejected(
+                "rate_limited",
+                f"The limit {refusing.limit.policy!r} allows {refusing.limit.limit} requests "
+                f"in {refusing.window_s:g} s.",
+                retry_after_s=refusing.retry_after_s,
+            )
+        self._metrics.limit_decided("rate", "admitted", MODE)
+        return await proceed(exchange)
+
+
+def _rates(caller: Caller, endpoint: Endpoint) -> list[Rate]:
+    """The rates that apply; no two share a counter."""
+    plan = caller.plan
+    who = f"{caller.team} {caller.kind} {caller.id}"
+    burst = plan.rate_limit if plan.burst_limit is None else plan.burst_limit
+    rates = [Rate("rate", who, plan.rate_limit, plan.rate_window_s, burst)]
+    if (own := endpoint.definition.rate_limit) is not None:
+        rates.append(Rate("endpoint", f"{who} {endpoint.id}", own, 60, own))
+    return rates

@@ -1,0 +1,47 @@
+"""Which connector and endpoint: the slug within the caller's team, then the most specific pattern.
+
+Answers 404 `connector_not_found` (a draft of one's own team says so) or `endpoint_not_found`, 405
+`method_not_allowed`, and 400 `bad_request` for a path that can be read in two ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gateway.directory import Draft
+from gateway.exchange import Exchange, Proceed, Response
+from gateway.problems import Rejected
+from gateway.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`resolve` has no options."""
+
+
+class Resolve:
+    """Finds the connector and the endpoint."""
+
+    options: ClassVar[type[Any]] = Options
+    needs: ClassVar[frozenset[str]] = frozenset({"caller"})
+    gives: ClassVar[frozenset[str]] = frozenset({"connector", "endpoint"})
+
+    def __init__(self, options: Options, runtime: Runtime) -> None:
+        self._directory = runtime.directory
+
+    async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+        caller = exchange.caller
+        slug, slash, rest = exchange.path[1:].partition("/")
+        connector = await self._directory.connector(caller.team, slug)
+        if connector is None:
+            raise Rejected("connector_not_found", "The team has no connector of this name.")
+        if isinstance(connector, Draft):
+            raise Rejected(
+                "connector_not_found", f"The connector {slug} is a draft: publish it to call it."
+            )
+        exchange.connector = connector
+        match = connector.router.match(exchange.method, slash + rest)
+        exchange.endpoint = match.route
+        exchange.params = match.params
+        return await proceed(exchange)

@@ -1,0 +1,149 @@
+"""Gives every answer its final shape: our header fields, the envelope, errors as problem+json.
+
+Any error inside becomes an answer here: a refusal its problem document, anything unexpected a 500
+with the request's id, whose cause is in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from gateway import envelope
+from gateway.exchange import Exchange, Proceed, RawHeaders, Response, refusal
+from gateway.limiter import Standing
+from gateway.mapping import HOP_BY_HOP, VIA
+from gateway.options import switch
+from gateway.problems import Rejected
+from gateway.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+_STRIPPED: Final = HOP_BY_HOP | frozenset(
+    b"clear-site-data content-length server service-worker-allowed strict-transport-security "
+    b"x-content-type-options x-request-id".split()
+)
+_LIMIT_FIELDS: Final = frozenset(
+    b"ratelimit ratelimit-policy x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset".split()
+)
+_SANDBOX: Final = (
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Content-Security-Policy", b"sandbox"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of `respond`."""
+
+    legacy_limit_headers: bool = switch(True, "Whether X-RateLimit-Limit, -Remaining and -Reset (seconds) are sent.")  # fmt: skip
+    server_timing: bool = switch(True, "Whether Server-Timing tells our own and the upstream's milliseconds.")  # fmt: skip
+
+
+class Respond:
+    """Shapes what comes out of the filters inside."""
+
+    options: ClassVar[type[Any]] = Options
+    needs: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset({"final_answer"})
+
+    def __init__(self, options: Options, runtime: Runtime) -> None:
+        self._options = options
+        self._metrics = runtime.metrics
+
+    async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+        try:
+            response = await proceed(exchange)
+        except Rejected as rejected:
+            return self._refusal(exchange, rejected)
+        except Exception:
+            log.exception("a filter failed", extra={"request_id": exchange.request_id})
+            fault = "The gateway has a fault; its log has this request id."
+            return self._refusal(exchange, Rejected("internal", fault))
+        if exchange.source == "upstream":
+            response.headers = self._kept(exchange, response.headers)
+            if exchange.endpoint.envelope:
+                await envelope.wrap(exchange, response)
+        self._add(exchange, response.headers)
+        return response
+
+    def _refusal(self, exchange: Exchange, rejected: Rejected) -> Response:
+        exchange.source, exchange.error_code = "gateway", rejected.code
+        self._metrics.rejected(_filter_of(rejected), rejected.code)
+        response = refusal(rejected, exchange.request_id)
+        del response.headers[1]  # the request id, which _add puts in for all
+        self._add(exchange, response.headers)
+        return response
+
+    def _kept(self, exchange: Exchange, headers: RawHeaders) -> RawHeaders:
+        """The upstream's fields that the caller gets, in their order."""
+        stripped = _STRIPPED
+        if not exchange.connector.definition.pass_cookies:
+            stripped = _STRIPPED_WITH_COOKIES
+        if exchange.limits:
+            stripped |= _LIMIT_FIELDS
+        for name, value in headers:
+            if len(name) == 10 and name.lower() == b"connection":
+                stripped |= {part.strip().lower() for part in value.split(b",")}
+        return [field for field in headers if field[0].lower() not in stripped]
+
+    def _add(self, exchange: Exchange, headers: RawHeaders) -> None:
+        headers.append((b"X-Request-Id", exchange.request_id.encode("ascii")))
+        headers.append(VIA)
+        connector = exchange.known_connector
+        if connector is None or connector.definition.sandbox_responses:
+            headers += _SANDBOX
+        if exchange.limits:
+            headers += _limit_fields(exchange.limits, legacy=self._options.legacy_limit_headers)
+        if self._options.server_timing:
+            headers.append((b"Server-Timing", _timing(exchange)))
+
+
+_STRIPPED_WITH_COOKIES: Final = _STRIPPED | {b"set-cookie"}
+
+
+def _filter_of(rejected: Rejected) -> str:
+    """The name of the filter in which a refusal was raised, from its traceback."""
+    found, trace = "server", rejected.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.startswith("filters.") and module != __name__:
+            found = module.removeprefix("filters.")
+        trace = trace.tb_next
+    return found
+
+
+def _limit_fields(standings: list[Standing], *, legacy: bool) -> RawHeaders:
+    """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10)."""
+    tightest = standings[0]
+    policies = []
+    for standing in standings:
+        if (standing.remaining, -standing.retry_after_s) < (
+            tightest.remaining,
+            -tightest.retry_after_s,
+        ):
+            tightest = standing
+        policies.append(
+            b'"%b";q=%d;w=%d'
+            % (standing.limit.policy.encode("ascii"), standing.limit.limit, standing.window_s)
+        )
+    name, left = tightest.limit.policy.encode("ascii"), tightest.remaining
+    reset = -int(-tightest.reset_s // 1)
+    fields = [
+        (b"RateLimit-Policy", b", ".join(policies)),
+        (b"RateLimit", b'"%b";r=%d;t=%d' % (name, left, reset)),
+    ]
+    if legacy:
+        fields.append((b"X-RateLimit-Limit", b"%d" % tightest.limit.limit))
+        fields.append((b"X-RateLimit-Remaining", b"%d" % left))
+        fields.append((b"X-RateLimit-Reset", b"%d" % reset))
+    return fields
+
+
+def _timing(exchange: Exchange) -> bytes:
+    """`Server-Timing` (W3C): our own time so far, and the upstream's until its head."""
+    own_ms = (exchange.elapsed_s() - exchange.upstream_s) * 1000
+    if not exchange.upstream_s:
+        return b"gw;dur=%.3f" % own_ms
+    return b"gw;dur=%.3f, upstream;dur=%.3f" % (own_ms, exchange.upstream_s * 1000)

@@ -1,0 +1,199 @@
+"""Times the exchange and records it, whatever happens inside. Refuses nothing.
+
+Goes outermost: it wraps the answer's body, counts what leaves, and keeps the record before the
+answer is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from gateway.exchange import Exchange, Proceed, Response
+from gateway.options import whole
+from gateway.problems import Rejected
+from gateway.runtime import Runtime
+from gateway.usage import UsageRecord
+
+log = logging.getLogger("gateway.access")
+
+_CLIENT_GONE: Final = 499
+"""What is recorded when the client left before there was an answer (nginx's convention)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of `usage`."""
+
+    unknown_callers_per_s: int = whole(
+        10, "How many requests without a known caller are recorded each second; all are counted."
+    )
+
+
+class Usage:
+    """Keeps one record for every exchange."""
+
+    options: ClassVar[type[Any]] = Options
+    needs: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset({"record"})
+
+    def __init__(self, options: Options, runtime: Runtime) -> None:
+        self._options = options
+        self._writer = runtime.usage
+        self._metrics = runtime.metrics
+        self._second = 0
+        self._sampled = 0
+
+    async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+        try:
+            response = await proceed(exchange)
+        except asyncio.CancelledError:
+            exchange.status, exchange.client_gone = _CLIENT_GONE, True
+            self.record(exchange)
+            raise
+        except Exception as error:
+            rejected = error if isinstance(error, Rejected) else Rejected("internal", "")
+            exchange.status, exchange.error_code = rejected.status, rejected.code
+            self.record(exchange)
+            raise
+        exchange.status = response.status
+        exchange.first_byte_s = time.perf_counter() - exchange.started_s
+        if isinstance(response.body, bytes):
+            exchange.bytes_out = 0 if exchange.method == "HEAD" else len(response.body)
+            self.record(exchange)
+        else:
+            response.body = _Counted(response.body, exchange, self)
+        return response
+
+    def record(self, exchange: Exchange) -> None:
+        """Count the exchange and keep its record."""
+        total_s = time.perf_counter() - exchange.started_s
+        first_byte_s = exchange.first_byte_s or total_s
+        own_s = max(first_byte_s - exchange.upstream_s, 0.0)
+        connector, endpoint = exchange.known_connector, exchange.known_endpoint
+        endpoint_name = endpoint.name if endpoint is not None else ""
+        route = self._metrics.request(
+            connector.slug if connector is not None else "",
+            endpoint_name,
+            exchange.method,
+            exchange.status,
+            exchange.source,
+        )
+        if route is not None:
+            route.duration.observe(total_s)
+            route.first_byte.observe(first_byte_s)
+            route.overhead.observe(own_s)
+            if exchange.upstream_s:
+                route.upstream.observe(exchange.upstream_s)
+        caller = exchange.known_caller
+        if caller is None and not self._sample(exchange.at):
+            return
+        self._writer.put(
+            UsageRecord(
+                exchange.at,
+                exchange.request_id,
+                exchange.traceparent[3:35],
+                caller.team if caller is not None else "",
+                connector.id if connector is not None else None,
+                connector.slug if connector is not None else _asked_for(exchange.path),
+                endpoint_name,
+                exchange.method,
+                caller.kind if caller is not None else "none",
+                caller.id if caller is not None else "",
+                exchange.status,
+                exchange.source,
+                exchange.error_code,
+                total_s * 1000,
+                exchange.upstream_s * 1000,
+                first_byte_s * 1000,
+                own_s * 1000,
+                exchange.body.read_bytes,
+                exchange.bytes_out,
+                exchange.attempts,
+                exchange.cached,
+                exchange.client_gone,
+                exchange.target,
+                exchange.client_address,
+            )
+        )
+        if log.isEnabledFor(logging.INFO):
+            log.info("request", extra=_line(exchange, total_s))
+
+    def _sample(self, at: float) -> bool:
+        """True for the first few of each second."""
+        if int(at) != self._second:
+            self._second, self._sampled = int(at), 0
+        self._sampled += 1
+        return self._sampled <= self._options.unknown_callers_per_s
+
+
+class _Counted:
+    """An answer's pieces, counted; the record is kept when they end or are given up."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], exchange: Exchange, usage: Usage) -> None:
+        self._pieces = pieces
+        self._exchange = exchange
+        self._usage = usage
+        self._recorded = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        exchange = self._exchange
+        try:
+            piece = await self._pieces.__anext__()
+        except StopAsyncIteration:
+            self._record()
+            raise
+        except Rejected as rejected:
+            exchange.error_code = rejected.code
+            self._record()
+            raise
+        exchange.bytes_out += len(piece)
+        return piece
+
+    async def aclose(self) -> None:
+        """The server is done with the answer; if it hasn't ended, the client is gone."""
+        if not self._recorded:
+            self._exchange.client_gone = True
+            self._record()
+        if (end := getattr(self._pieces, "aclose", None)) is not None:
+            await end()
+
+    def _record(self) -> None:
+        if not self._recorded:
+            self._recorded = True
+            self._usage.record(self._exchange)
+
+
+def _asked_for(path: str) -> str:
+    """The slug that an unresolved request asked for, as far as it can be one."""
+    slug = path[1:].partition("/")[0][:64]
+    return slug if slug.replace("-", "").isalnum() and slug.isascii() else ""
+
+
+def _line(exchange: Exchange, total_s: float) -> dict[str, Any]:
+    caller, connector = exchange.known_caller, exchange.known_connector
+    endpoint = exchange.known_endpoint
+    return {
+        "request_id": exchange.request_id,
+        "team": caller.team if caller is not None else "",
+        "caller": caller.name if caller is not None else "",
+        "connector": connector.slug if connector is not None else "",
+        "endpoint": endpoint.name if endpoint is not None else "",
+        "method": exchange.method,
+        "status": exchange.status,
+        "source": exchange.source,
+        "error_code": exchange.error_code,
+        "total_ms": round(total_s * 1000, 3),
+        "upstream_ms": round(exchange.upstream_s * 1000, 3),
+        "bytes_in": exchange.body.read_bytes,
+        "bytes_out": exchange.bytes_out,
+        "client_address": exchange.client_address,
+        "client_gone": exchange.client_gone,
+    }

@@ -1,0 +1,42 @@
+"""Is the request what the endpoint asks for: size, media type, header fields, body.
+
+Answers 413 `payload_too_large`, 415 `unsupported_media_type`, 422 `validation_failed` with a
+pointer to each place, and 400 `bad_request` for a body that is not JSON or not text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gateway.exchange import Exchange, Proceed, Response
+from gateway.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`validate` has no options: the rules are the endpoint's."""
+
+
+class Validate:
+    """Applies the endpoint's rules."""
+
+    options: ClassVar[type[Any]] = Options
+    needs: ClassVar[frozenset[str]] = frozenset({"caller", "endpoint"})
+    gives: ClassVar[frozenset[str]] = frozenset({"validity"})
+
+    def __init__(self, options: Options, runtime: Runtime) -> None:
+        pass
+
+    async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+        caller, endpoint = exchange.caller, exchange.endpoint
+        most = caller.plan.max_request_size
+        if (own := endpoint.definition.max_request_size) is not None and own < most:
+            most = own
+        exchange.body.limit(most)
+        rules = endpoint.rules
+        if rules.required_headers or rules.media_types:
+            rules.check_headers(exchange.headers)
+        if rules.need_body:
+            rules.check_body(await exchange.body.read())
+        return await proceed(exchange)

@@ -1,0 +1,174 @@
+"""The command line and the composition root: arguments, configuration, wiring."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from admin.api import application as admin_application
+from admin.control import Control
+from gateway import __version__, pipeline
+from gateway.config import Settings, read
+from gateway.console import Screen, complain
+from gateway.database import Database, DatabaseAway, MigrationFault
+from gateway.embedded import EmbeddedFault, Postgres, data_directory
+from gateway.listeners import ListenFault
+from gateway.options import OptionFaults
+from gateway.serving import Plan, serve
+from gateway.tokens import TokenFault
+from gateway.vault import VaultFault
+from gateway.wiring import Worker, tokens_of
+
+_FAULTS = (
+    DatabaseAway, EmbeddedFault, ListenFault, MigrationFault, TokenFault, VaultFault,
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; answers the exit status: 0, 1 for a fault of the world, 2 for one of input."""
+    given = _parser().parse_args(arguments)
+    try:
+        return int(given.run(given, os.environ))
+    except OptionFaults as faults:
+        for spot in faults.spots:
+            complain(str(spot))
+        return 2
+    except _FAULTS as fault:
+        complain(str(fault))
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="service-gateway", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"service-gateway {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.add_argument("--config", type=Path, metavar="FILE", help="the YAML configuration")
+        added.set_defaults(run=run)
+        return added
+
+    serving = command("serve", _serve, "run the gateway")
+    serving.add_argument(
+        "--demo", action="store_true", help="with a small local upstream, a connector and a key"
+    )
+    command("check", _check, "check the configuration and show what it comes to")
+    command("migrate", _migrate, "bring the database's schema up to date")
+    minting = command("token", _token, "mint an admin token")
+    minting.add_argument("--team", required=True, help="the team it is for")
+    minting.add_argument("--role", default="admin", choices=("admin", "editor", "viewer"))
+    minting.add_argument("--user", default="operator", help="the user it names")
+    minting.add_argument("--ttl", default="12h", type=_duration, help="its life: 90s, 30m, 12h, 1d")
+    return parser
+
+
+def _duration(text: str) -> int:
+    """Seconds from `90s`, `30m`, `12h`, `1d`."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    if not text[:-1].isdigit() or text[-1] not in units:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 30m or 12h")
+    return int(text[:-1]) * units[text[-1]]
+
+
+def _load(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Settings, set[str]]:
+    """The settings and where they were given; filters beside the file can be imported."""
+    if given.config is not None:
+        sys.path.append(str(given.config.resolve().parent))
+    return read(given.config, environ)
+
+
+def _data(environ: Mapping[str, str]) -> Path:
+    data = data_directory(environ, root=os.geteuid() == 0)
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o711)
+    except OSError as error:
+        raise EmbeddedFault(
+            f"the data directory {data} can't be made ({error.strerror}): set GATEWAY_DATA_DIR"
+        ) from error
+    return data
+
+
+def _serve(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    settings, _ = _load(given, environ)
+    plan = Plan(settings, pipeline.plan(settings.pipeline), _data(environ), environ, given.demo)
+    return uvloop.run(serve(plan, _admin, Screen()))
+
+
+def _admin(worker: Worker) -> Any:
+    return admin_application(
+        Control(
+            worker.database, worker.vault, worker.runtime.tokens, worker.policy, worker.default_plan
+        )
+    )
+
+
+def _check(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    settings, from_file = _load(given, environ)
+    stages = pipeline.plan(settings.pipeline)
+    print("pipeline:")
+    for stage in stages:
+        print(f"  {stage.name}")
+        for name, value in _fields(stage.options):
+            print(f"    {name}: {value!r}")
+    for section, value in _fields(settings):
+        if section == "pipeline":
+            continue
+        for name, inner in _fields(value):
+            path = f"{section}.{name}"
+            source = "file" if any(p.startswith(path) for p in from_file) else "default"
+            print(f"{path}: {_shown(path, inner)}  ({source})")
+    return 0
+
+
+def _fields(record: Any) -> list[tuple[str, Any]]:
+    return [(name, getattr(record, name)) for name in record.__dataclass_fields__]
+
+
+def _shown(path: str, value: Any) -> str:
+    """A setting for the screen: secrets never are."""
+    if path in {"auth.keys", "secrets.master_keys"}:
+        return f"{len(value)} given"
+    if path == "database.dsn" and value is not None:
+        return "given"
+    return repr(value)
+
+
+def _migrate(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    settings, _ = _load(given, environ)
+    for name in uvloop.run(_migrated(settings, environ)):
+        print(f"applied {name}")
+    return 0
+
+
+async def _migrated(settings: Settings, environ: Mapping[str, str]) -> list[str]:
+    if settings.database.dsn is not None:
+        return await _migrate_at(settings.database.dsn)
+    async with Postgres(_data(environ), environ) as postgres:
+        return await _migrate_at(postgres.dsn)
+
+
+async def _migrate_at(dsn: str) -> list[str]:
+    database = Database(dsn)
+    await database.open()
+    try:
+        return await database.migrate()
+    finally:
+        await database.close()
+
+
+def _token(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    settings, _ = _load(given, environ)
+    tokens = tokens_of(settings, _data(environ))
+    print(tokens.mint(team=given.team, role=given.role, user=given.user, life_s=given.ttl))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,366 @@
+"""The configuration: one YAML file, with environment and file references, as frozen settings.
+
+Every fault is listed with its path in the file; nothing starts until there is none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from gateway.addresses import Allowed
+from gateway.options import (
+    OptionFaults,
+    Spot,
+    entries,
+    load,
+    number,
+    raw,
+    section,
+    switch,
+    text,
+    texts,
+    whole,
+)
+from gateway.tokens import ALGORITHMS, HMAC
+
+_REFERENCE: Final = re.compile(
+    r"\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?)\}"
+)
+_LISTEN: Final = re.compile(r"unix:/.+|(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}").fullmatch
+
+DEFAULT_PIPELINE: Final = (
+    "usage", "respond", "authenticate", "resolve", "authorize", "rate_limit", "quota", "validate",
+    "transform", "proxy",
+)  # fmt: skip
+
+
+def _listen(value: str) -> None:
+    if not _LISTEN(value):
+        raise ValueError("neither host:port nor unix:/path")
+
+
+def _base_path(value: str) -> None:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", value):
+        raise ValueError("a path prefix begins with a slash and does not end with one")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The listener for callers."""
+
+    listen: str = text(
+        "127.0.0.1:8080",
+        "Where callers, the admin API and the UI come in: host:port or unix:/path.",
+        check=_listen,
+    )
+    base_path: str = text(
+        "",
+        "The path prefix that a proxy in front leaves on requests, such as /tools/gateway.",
+        check=_base_path,
+    )
+    trusted_proxies: tuple[str, ...] = texts(
+        (),
+        "Networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8.",
+        check=ip_network,
+    )
+    drain_s: float = number(
+        30.0, "How long requests in flight may take when the gateway is told to stop, in seconds."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """The admin plane."""
+
+    listen: str | None = text(
+        None,
+        "A listener for the admin API and the UI alone; null shares server.listen.",
+        optional=True,
+        check=_listen,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSettings:
+    """Metrics and health."""
+
+    listen: str = text(
+        "127.0.0.1:8081", "Where /metrics, /healthz and /readyz answer.", check=_listen
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """PostgreSQL."""
+
+    dsn: str | None = text(
+        None,
+        "postgresql://user:password@host:5432/name; null runs an embedded PostgreSQL in the data directory.",
+        optional=True,
+    )
+    most_connections: int = whole(
+        10, "How many connections one process may open.", least=2, most=1000
+    )
+    timeout_s: float = number(5.0, "How long to wait for a connection, in seconds.", least=0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKeySettings:
+    """A key that JWTs may be signed with."""
+
+    algorithm: str = text("HS256", "The one algorithm this key is for.", choices=ALGORITHMS)
+    secret: str | None = text(
+        None, "The shared secret of a HMAC algorithm: at least 32 bytes.", optional=True
+    )
+    public_key: str | None = text(None, "The PEM of an asymmetric algorithm.", optional=True)
+    jwks_url: str | None = text(
+        None, "Where the issuer publishes its keys (RFC 7517).", optional=True
+    )
+    kid: str = text("", "The key's id, when tokens name one.")
+
+    def __post_init__(self) -> None:
+        """Refuse what the types alone let through."""
+        given = [v for v in (self.secret, self.public_key, self.jwks_url) if v is not None]
+        if len(given) != 1:
+            raise ValueError("give one of secret, public_key and jwks_url")
+        if (self.algorithm in HMAC) != (self.secret is not None):
+            raise ValueError("secret goes with HS256, HS384 and HS512, and only with them")
+        if self.secret is not None and len(self.secret.encode()) < 32:
+            raise ValueError("a HMAC secret has at least 32 bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """JSON Web Tokens of users and of the admin plane."""
+
+    issuer: str = text("service-gateway", "What `iss` must be.")
+    audience: str = text("service-gateway", "What `aud` must be or hold.")
+    keys: tuple[TrustedKeySettings, ...] = entries(
+        (),
+        "Keys that sign tokens; none: an HS256 key made in the data directory.",
+        TrustedKeySettings,
+    )
+    leeway_s: float = number(30.0, "How far clocks may differ, in seconds.", most=300)
+    longest_life_s: float = number(
+        86_400.0, "The longest life (exp - iat) that a token may have, in seconds.", least=1
+    )
+    user_claim: str = text("sub", "The claim that names the user.")
+    teams_claim: str = text("teams", "The claim with the teams: a list, or a map of team to role.")
+    role_claim: str = text(
+        "role", "The claim with the role when teams are a list: viewer, editor or admin."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MasterKeySettings:
+    """A key that seals secrets."""
+
+    id: str = text("", "The key's name, stored with every secret that it sealed.")
+    key: str = text("", "32 random bytes, base64.")
+
+    def __post_init__(self) -> None:
+        """Refuse what the types alone let through."""
+        if not self.id or not self.key:
+            raise ValueError("a master key has an id and a key")
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSettings:
+    """An environment variable that connectors may use as a secret."""
+
+    name: str = text("", "The variable's name.")
+    hosts: tuple[str, ...] = texts((), "The upstream hosts that may get its value.")
+
+    def __post_init__(self) -> None:
+        """Refuse what the types alone let through."""
+        if not self.name or not self.hosts:
+            raise ValueError("a reference has a name and hosts")
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSettings:
+    """Secrets of connectors."""
+
+    master_keys: tuple[MasterKeySettings, ...] = entries(
+        (), "The first seals, all open; none: a key made in the data directory.", MasterKeySettings
+    )
+    environment: tuple[ReferenceSettings, ...] = entries(
+        (), "Environment variables that a connector may name as env:NAME.", ReferenceSettings
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """Connections to upstreams."""
+
+    allow_networks: tuple[str, ...] = texts(
+        (),
+        "Private networks that connectors may reach, such as 10.0.0.0/8 or 127.0.0.1:9000; public addresses always may be.",
+        check=Allowed.parse,
+    )
+    idle_s: float = number(15.0, "How long an unused connection is kept, in seconds.")
+    dns_ttl_s: int = whole(10, "How long a resolved name is kept, in seconds.")
+    ca_file: str | None = text(
+        None, "A PEM file of certificate authorities instead of the system's.", optional=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """The numbers of a team's `default` plan when it is first made."""
+
+    rate_limit: int = whole(100, "Requests per window.")
+    rate_window_s: int = whole(60, "The window, in seconds.", least=1)
+    daily_quota: int | None = raw(10_000, "Requests per day; null: none.")
+    monthly_quota: int | None = raw(100_000, "Requests per month; null: none.")
+    max_request_size: int = whole(1_048_576, "The largest request body, in bytes.")
+    max_response_size: int = whole(
+        10_485_760, "The largest answer, in bytes; event streams have no limit."
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what the types alone let through."""
+        for name in ("daily_quota", "monthly_quota"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 0):
+                raise ValueError(f"{name} is a number from 0 up, or null")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSettings:
+    """Usage records."""
+
+    flush_every_s: float = number(
+        0.5, "How long a record waits before it is written, in seconds.", least=0.01
+    )
+    most_waiting: int = whole(
+        200_000, "How many records may wait in memory while PostgreSQL is away.", least=1000
+    )
+    keep_days: int = whole(30, "How many days of records are kept.", least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """Logs, one JSON object a line on standard output."""
+
+    level: str = text(
+        "INFO",
+        "The least severe level that is written.",
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+    )
+    access: bool = switch(False, "Whether each request of the data plane makes a line.")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the operator can say."""
+
+    server: ServerSettings = section(ServerSettings, "The listener for callers.")
+    admin: AdminSettings = section(AdminSettings, "The admin plane.")
+    status: StatusSettings = section(StatusSettings, "Metrics and health.")
+    database: DatabaseSettings = section(DatabaseSettings, "PostgreSQL.")
+    auth: AuthSettings = section(AuthSettings, "JSON Web Tokens.")
+    secrets: SecretSettings = section(SecretSettings, "Secrets of connectors.")
+    upstream: UpstreamSettings = section(UpstreamSettings, "Connections to upstreams.")
+    pipeline: tuple[Any, ...] = raw(
+        DEFAULT_PIPELINE, "The filters that a request passes, the outermost first."
+    )
+    limits: LimitSettings = section(LimitSettings, "A team's default plan.")
+    usage: UsageSettings = section(UsageSettings, "Usage records.")
+    log: LogSettings = section(LogSettings, "Logs.")
+
+
+class Unreadable(OptionFaults):
+    """The file is not there or not YAML."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__([Spot(str(path), why)])
+
+
+def read(path: Path | None, environ: Mapping[str, str]) -> tuple[Settings, set[str]]:
+    """The settings, and the paths of those that the file gives. Raises OptionFaults.
+
+    Without a file everything has its default.
+    """
+    given = {} if path is None else _document(path)
+    spots: list[Spot] = []
+    resolved = _resolve(given, "", environ, spots)
+    try:
+        settings = load(Settings, resolved)
+        if not isinstance(settings.pipeline, (list, tuple)):
+            spots.append(Spot("pipeline", "not a list"))
+    except OptionFaults as faults:
+        spots += faults.spots
+    if spots:
+        raise OptionFaults(spots)
+    return settings, set(_paths(given, ""))
+
+
+def _document(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text("utf-8"), Loader=_Loader) or {}  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise Unreadable(path, error.strerror or "can't be read") from None
+    except UnicodeDecodeError:
+        raise Unreadable(path, "is not UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise Unreadable(path, f"is not YAML: {error.problem}{where}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader that refuses a repeated key instead of keeping the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _resolve(value: Any, path: str, environ: Mapping[str, str], spots: list[Spot]) -> Any:
+    """The document with `${NAME}`, `${NAME:-default}` and `${file:/path}` replaced."""
+    if isinstance(value, dict):
+        return {
+            key: _resolve(inner, f"{path}.{key}" if path else str(key), environ, spots)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_resolve(v, f"{path}[{i}]", environ, spots) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        if (file := match["file"]) is not None:
+            try:
+                return Path(file).read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                spots.append(Spot(path, f"the file {file} can't be read"))
+                return ""
+        found = environ.get(match["name"], match["default"])
+        if found is None:
+            spots.append(Spot(path, f"the environment variable {match['name']} is not set"))
+        return found or ""
+
+    return _REFERENCE.sub(replace, value)
+
+
+def _paths(value: Any, path: str) -> list[str]:
+    if isinstance(value, dict) and value:
+        return [
+            p for key, v in value.items() for p in _paths(v, f"{path}.{key}" if path else str(key))
+        ]
+    return [path] if path else []

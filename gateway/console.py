@@ -1,0 +1,31 @@
+"""What a person at a terminal sees: progress and a banner there, silence in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+
+class Screen:
+    """Standard error when it is a terminal, nothing otherwise."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, quiet=not sys.stderr.isatty(), highlight=False)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Show what takes a while, for as long as it takes."""
+        with self._console.status(text):
+            yield
+
+    def tell(self, text: str) -> None:
+        """A line for the person."""
+        self._console.print(text, soft_wrap=True, markup=False)
+
+
+def complain(text: str) -> None:
+    """One line on standard error that says what to do, terminal or not."""
+    print(f"service-gateway: {text}", file=sys.stderr)

@@ -1,0 +1,200 @@
+"""PostgreSQL by asyncpg: one pool per process, and the migrations.
+
+Everything lives in the schema plugin_service_gateway, which is the connection's search_path, so
+that SQL files name tables plainly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import orjson
+
+import sql
+
+if TYPE_CHECKING:
+    Connection = (
+        asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    )
+
+log = logging.getLogger(__name__)
+
+SCHEMA: Final = "plugin_service_gateway"
+CHANNEL: Final = SCHEMA
+_MIGRATION_LOCK: Final = 0x5347_4D49  # any fixed number of ours
+
+_APPLIED = sql.query("schema.applied_migrations")
+_CREATE = sql.query("schema.create")
+_CREATE_RECORD = sql.query("schema.create_record")
+_LOCK = sql.query("schema.lock")
+_RECORD = sql.query("schema.record_migration")
+_UNLOCK = sql.query("schema.unlock")
+
+UniqueViolation = asyncpg.UniqueViolationError
+ForeignKeyViolation = asyncpg.ForeignKeyViolationError
+StatementFault = (asyncpg.PostgresError, asyncpg.DataError, ValueError, OverflowError, TypeError)
+"""What asyncpg raises when values or a statement are wrong, the server being there."""
+Row = asyncpg.Record
+
+
+class DatabaseAway(Exception):
+    """PostgreSQL does not answer; what was asked for may work later."""
+
+
+class MigrationFault(Exception):
+    """The database's schema isn't what this version knows; the text says what to do."""
+
+
+AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+"""What asyncpg raises when the server is away, as opposed to when a statement is wrong."""
+
+
+async def _prepare(connection: asyncpg.Connection[Any]) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name,
+            schema="pg_catalog",
+            encoder=lambda value: orjson.dumps(value, default=str).decode(),
+            decoder=orjson.loads,
+        )
+
+
+class Database:
+    """A pool of connections. Statements come from `sql/` by name."""
+
+    def __init__(self, dsn: str, *, most_connections: int = 10, timeout_s: float = 5) -> None:
+        self._dsn = dsn
+        self._most = most_connections
+        self._timeout_s = timeout_s
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self) -> None:
+        """Make the pool; connections are made when they are first needed."""
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=0,
+            max_size=self._most,
+            timeout=self._timeout_s,
+            command_timeout=30,
+            init=_prepare,
+            server_settings={"search_path": SCHEMA, "application_name": "service-gateway"},
+        )
+
+    async def close(self) -> None:
+        """Close the pool; connections in use are given a moment."""
+        if self._pool is not None:
+            try:
+                async with asyncio.timeout(5):
+                    await self._pool.close()
+            except AWAY:
+                self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection of the pool. Raises DatabaseAway when there is none to be had."""
+        assert self._pool is not None, "open() comes first"
+        try:
+            async with self._pool.acquire(timeout=self._timeout_s) as connection:
+                yield connection
+        except AWAY as error:
+            raise DatabaseAway(str(error) or type(error).__name__) from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside a transaction."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def rows(self, statement: str, *values: Any) -> list[Row]:
+        """All rows of a query."""
+        async with self.connection() as connection:
+            return await connection.fetch(statement, *values)
+
+    async def row(self, statement: str, *values: Any) -> Row | None:
+        """The first row of a query."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(statement, *values)
+
+    async def run(self, statement: str, *values: Any) -> None:
+        """A statement without an answer."""
+        async with self.connection() as connection:
+            await connection.execute(statement, *values)
+
+    async def listen(
+        self, heard: Callable[[str], None], lost: Callable[[], None]
+    ) -> Callable[[], Any]:
+        """Hear changes on a connection of their own; `lost` is called once when it breaks.
+
+        Answers the coroutine function that closes it.
+        """
+        try:
+            connection = await asyncpg.connect(
+                self._dsn,
+                timeout=self._timeout_s,
+                server_settings={
+                    "search_path": SCHEMA,
+                    "application_name": "service-gateway listen",
+                },
+            )
+        except AWAY as error:
+            raise DatabaseAway(str(error) or type(error).__name__) from error
+        connection.add_termination_listener(lambda _connection: lost())
+        await connection.add_listener(CHANNEL, lambda *event: heard(str(event[3])))
+        return connection.close
+
+    async def migrate(self) -> list[str]:
+        """Bring the schema up to date under an advisory lock; answers what was applied.
+
+        Safe when many processes do it at once. Raises MigrationFault when an applied migration's
+        text has changed, or the database is newer than this version.
+        """
+        async with self.connection() as connection:
+            await connection.execute(_LOCK, _MIGRATION_LOCK)
+            try:
+                return await self._migrate(connection)
+            finally:
+                await connection.execute(_UNLOCK, _MIGRATION_LOCK)
+
+    async def _migrate(self, connection: Connection) -> list[str]:
+        await connection.execute(_CREATE)
+        await connection.execute(_CREATE_RECORD)
+        applied = {row["number"]: row["checksum"] for row in await connection.fetch(_APPLIED)}
+        known = sql.migrations()
+        if newer := set(applied) - {number for number, _, _ in known}:
+            raise MigrationFault(
+                f"the database has migration {max(newer)}, which this version does not know: "
+                "install the newer version of service-gateway"
+            )
+        done = []
+        for number, name, text in known:
+            checksum = hashlib.sha256(text.encode()).hexdigest()
+            if number not in applied:
+                async with connection.transaction():
+                    await connection.execute(text)
+                    await connection.execute(_RECORD, number, name, checksum)
+                done.append(name)
+            elif applied[number] != checksum:
+                raise MigrationFault(f"migration {name} was changed after it was applied")
+        return done
+
+
+async def copy_records(
+    connection: Connection, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]]
+) -> None:
+    """COPY records into a table (of the connection's search path)."""
+    await connection.copy_records_to_table(table, records=records, columns=columns)

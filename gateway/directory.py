@@ -1,0 +1,343 @@
+"""Keys and connectors in memory: loaded on first use, dropped when PostgreSQL announces a change.
+
+The hot path never waits for the database for what it has seen before. What was loaded keeps
+serving while PostgreSQL is away; after the channel of announcements was lost, everything is looked
+up anew when it is next used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any, Final, Generic, TypeVar
+
+import sql
+from gateway.clock import Clock
+from gateway.database import Database, DatabaseAway, Row
+from gateway.keys import NO_DIGEST
+from gateway.model import Caller, Connector, Plan, compile_connector
+from gateway.problems import Rejected
+from gateway.tasks import Tasks
+from gateway.vault import Sealed, Vault, VaultFault
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_CONNECTOR = sql.query("directory.connector")
+_DEFAULT_PLAN = sql.query("directory.default_plan")
+_KEY = sql.query("directory.key")
+_PING = sql.query("directory.ping")
+
+_MOST_ENTRIES: Final = 50_000
+_ABSENT_FOR_S: Final = 5.0
+_PING_EVERY_S: Final = 3.0
+_RECONNECT_S: Final = 0.2
+_RECONNECT_MOST_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key as stored: what to compare with, what it may do, and until when."""
+
+    caller: Caller
+    digest: bytes
+    previous_digest: bytes
+    previous_until: float
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A connector that exists but is not published."""
+
+    slug: str
+
+
+@dataclass(slots=True)
+class _Entry(Generic[T]):
+    value: T | None
+    generation: int
+    known_until: float
+
+
+class Cache(Generic[T]):
+    """A bounded map whose values are loaded once however many ask at the same time."""
+
+    def __init__(
+        self,
+        load: Callable[[str], Awaitable[T | None]],
+        clock: Clock,
+        tasks: Tasks,
+        most: int = _MOST_ENTRIES,
+    ) -> None:
+        self._load = load
+        self._tasks = tasks
+        self._clock = clock
+        self._most = most
+        self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()
+        self._loading: dict[str, asyncio.Future[T | None]] = {}
+        self._generation = 0
+        self._drops = 0
+
+    def held(self, name: str) -> T | None:
+        """The value when it is here and in force; never waits."""
+        entry = self._entries.get(name)
+        if entry is None or entry.value is None or entry.generation != self._generation:
+            return None
+        return entry.value
+
+    async def get(self, name: str) -> T | None:
+        """The value; None when there is none. DatabaseAway when it can't be known now.
+
+        What was in force when the announcements stopped still is while PostgreSQL is away.
+        """
+        entry = self._entries.get(name)
+        if (
+            entry is not None
+            and entry.generation == self._generation
+            and (entry.value is not None or self._clock.monotonic() < entry.known_until)
+        ):
+            return entry.value
+        loading = self._loading.get(name)
+        if loading is None:
+            loading = self._tasks.start(self._fresh(name), f"load {name}")
+            self._loading[name] = loading
+        try:
+            return await asyncio.shield(loading)
+        except DatabaseAway:
+            if entry is not None and entry.value is not None:
+                return entry.value
+            raise
+
+    async def _fresh(self, name: str) -> T | None:
+        try:
+            while True:
+                drops, generation = self._drops, self._generation
+                value = await self._load(name)
+                if drops == self._drops:  # else it may have changed while it was read
+                    break
+            until = self._clock.monotonic() + _ABSENT_FOR_S
+            self._entries[name] = _Entry(value, generation, until)
+            self._entries.move_to_end(name)
+            if len(self._entries) > self._most:
+                self._entries.popitem(last=False)
+            return value
+        finally:
+            del self._loading[name]
+
+    def drop(self, name: str) -> None:
+        """Forget one value: it has changed."""
+        self._drops += 1
+        self._entries.pop(name, None)
+
+    def drop_where(self, fits: Callable[[T], bool]) -> None:
+        """Forget the values that fit."""
+        self._drops += 1
+        for name in [n for n, e in self._entries.items() if e.value is not None and fits(e.value)]:
+            del self._entries[name]
+
+    def doubt(self) -> None:
+        """Look everything up anew when it is next used."""
+        self._drops += 1
+        self._generation += 1
+
+
+class Directory:
+    """Who callers are and where they may go."""
+
+    def __init__(self, database: Database, vault: Vault, default_plan: Plan, clock: Clock) -> None:
+        self._database = database
+        self._vault = vault
+        self._fallback = default_plan
+        self._clock = clock
+        self._tasks = Tasks(expected=(DatabaseAway,))
+        self._keys: Cache[KeyRecord] = Cache(self._load_key, clock, self._tasks)
+        self._connectors: Cache[Connector | Draft] = Cache(self._load_connector, clock, self._tasks)
+        self._plans: Cache[Plan] = Cache(self._load_plan, clock, self._tasks)
+        self._pings = 0
+        self._pongs = 0
+        self.ready = False
+        self.changes = 1
+        """Grows with each announced change; what `gateway_config_version` shows."""
+        self.hearing = False
+
+    async def key(self, public_id: str) -> KeyRecord | None:
+        """A key by its public id. Raises Rejected `store_unavailable` when it can't be known."""
+        held = self._keys.held(public_id)
+        return held if held is not None else await _known(self._keys.get(public_id))
+
+    async def connector(self, team: str, slug: str) -> Connector | Draft | None:
+        """A team's connector by its slug; a Draft when it isn't published."""
+        name = f"{slug} {team}"
+        held = self._connectors.held(name)
+        return held if held is not None else await _known(self._connectors.get(name))
+
+    async def plan_of(self, team: str) -> Plan:
+        """The plan of a team's own users: its `default` plan, or the built-in numbers."""
+        held = self._plans.held(team)
+        return held or await _known(self._plans.get(team)) or self._fallback
+
+    def start(self) -> None:
+        """Begin to hear announcements, and keep hearing them."""
+        self._tasks.start(self._hear(), "directory")
+
+    async def close(self) -> None:
+        """Stop hearing."""
+        await self._tasks.stop()
+
+    async def _load_key(self, public_id: str) -> KeyRecord | None:
+        row = await self._database.row(_KEY, public_id)
+        return None if row is None else key_record(row, self._fallback)
+
+    async def _load_plan(self, team: str) -> Plan | None:
+        row = await self._database.row(_DEFAULT_PLAN, team)
+        return None if row is None else _plan(row, str(row["id"]), row["name"])
+
+    async def _load_connector(self, name: str) -> Connector | Draft | None:
+        slug, _, team = name.partition(" ")
+        row = await self._database.row(_CONNECTOR, team, slug)
+        if row is None:
+            return None
+        if row["snapshot"] is None:
+            return Draft(slug)
+        snapshot: Mapping[str, Any] = row["snapshot"]
+        bare = compile_connector(snapshot, team=team, secrets={})
+        secrets = self._open(row["secrets"], bare)
+        return compile_connector(snapshot, team=team, secrets=secrets)
+
+    def _open(self, rows: list[dict[str, Any]], connector: Connector) -> dict[str, str]:
+        """The secrets that open. One that doesn't is missing to the caller and told in the log."""
+        opened: dict[str, str] = {}
+        for row in rows:
+            name = row["name"]
+            if (reference := row["reference"]) is not None:
+                value = self._vault.resolve(reference, connector.base.hostname or "")
+                if value is not None:
+                    opened[name] = value
+                continue
+            sealed = Sealed(row["key_id"], base64.b64decode(row["sealed"]))
+            try:
+                opened[name] = self._vault.open(
+                    sealed, team=connector.team, connector=connector.id, name=name
+                )
+            except VaultFault as fault:
+                log.error("a secret does not open", extra={"reason": str(fault)})  # noqa: TRY400 - the trace says nothing
+        return opened
+
+    async def _hear(self) -> None:
+        """Listen; on a lost or silent connection begin again, and doubt what is held."""
+        wait = _RECONNECT_S
+        while True:
+            lost = asyncio.Event()
+            try:
+                close = await self._database.listen(self._heard, lost.set)
+            except DatabaseAway:
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _RECONNECT_MOST_S)
+                continue
+            wait = _RECONNECT_S
+            self._doubt()
+            self.hearing = self.ready = True
+            try:
+                await self._watch(lost)
+            finally:
+                self.hearing = False
+                with suppress(Exception):
+                    await asyncio.wait_for(close(), 1)
+
+    async def _watch(self, lost: asyncio.Event) -> None:
+        """Return when the connection is lost, or when what is said on the channel isn't heard."""
+        while not lost.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(lost.wait(), _PING_EVERY_S)
+                return
+            if self._pongs < self._pings:
+                log.warning("the channel of changes is silent; listening anew")
+                return
+            self._pings = self._pongs + 1
+            with suppress(DatabaseAway):
+                await self._database.row(_PING, f"ping {id(self)}")
+
+    def _doubt(self) -> None:
+        self._pings = self._pongs = 0
+        for cache in (self._keys, self._connectors, self._plans):
+            cache.doubt()
+
+    def _heard(self, text: str) -> None:
+        """An announcement: `key <public id>`, `connector <slug> <team>`, `plan <id> <team>`."""
+        kind, _, rest = text.partition(" ")
+        if kind == "ping":
+            self._pongs += rest == str(id(self))
+            return
+        self.changes += 1
+        if kind == "key":
+            self._keys.drop(rest)
+        elif kind == "connector":
+            self._connectors.drop(rest)
+        elif kind == "plan":
+            plan_id, _, team = rest.partition(" ")
+            self._plans.drop(team)
+            self._keys.drop_where(
+                lambda record: (
+                    record.caller.team == team
+                    and record.caller.plan.id in {plan_id, self._fallback.id}
+                )
+            )
+
+
+async def _known(looking: Awaitable[T | None]) -> T | None:
+    try:
+        return await looking
+    except DatabaseAway as away:
+        raise Rejected(
+            "store_unavailable",
+            "The configuration store does not answer, and this is not in memory.",
+            retry_after_s=1,
+        ) from away
+
+
+def key_record(row: Row, fallback: Plan) -> KeyRecord:
+    """A key from its row; a key without a plan has the team's default plan or the fallback."""
+    plan = fallback if row["plan_id"] is None else _plan(row, str(row["plan_id"]), row["plan_name"])
+    expires, until = row["expires_at"], row["previous_until"]
+    return KeyRecord(
+        caller=Caller(
+            kind="key",
+            id=str(row["id"]),
+            name=row["public_id"],
+            team=row["team_id"],
+            plan=plan,
+            connector_ids=frozenset(map(str, row["connector_ids"])),
+            allowed_endpoints=frozenset(row["allowed_endpoints"]),
+            allowed_networks=tuple(ip_network(text) for text in row["allowed_ips"]),
+            expires_at=None if expires is None else expires.timestamp(),
+        ),
+        digest=row["digest"],
+        previous_digest=row["previous_digest"] or NO_DIGEST,
+        previous_until=0.0 if until is None else until.timestamp(),
+        revoked=row["revoked_at"] is not None,
+    )
+
+
+def _plan(row: Row, plan_id: str, name: str) -> Plan:
+    return Plan(
+        id=plan_id,
+        name=name,
+        rate_limit=row["rate_limit"],
+        rate_window_s=row["rate_window_s"],
+        burst_limit=row["burst_limit"],
+        daily_quota=row["daily_quota"],
+        monthly_quota=row["monthly_quota"],
+        max_concurrent=row["max_concurrent"],
+        max_request_size=row["max_request_size"],
+        max_response_size=row["max_response_size"],
+        allowed_connectors=frozenset(map(str, row["allowed_connectors"])),
+        time_zone=row["time_zone"],
+    )

@@ -1,0 +1,275 @@
+"""The contract between the server and the filters: Exchange, Body, Response, Filter, Proceed.
+
+An exchange is one request on its way through the filters and what came back. Everything about a
+request lives here; filters keep nothing about one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from gateway.problems import MEDIA_TYPE, Rejected, render
+
+if TYPE_CHECKING:
+    from gateway.limiter import Standing
+    from gateway.model import Caller, Connector, Endpoint
+    from gateway.runtime import Runtime
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class Source(Protocol):
+    """Where a body's bytes come from: the reading side of aiohttp's StreamReader."""
+
+    def is_eof(self) -> bool: ...
+    async def readany(self) -> bytes: ...
+    def read_nowait(self, n: int = -1, /) -> bytes: ...
+
+
+class Body:
+    """The request's body: read whole up to a limit, or piece by piece, once.
+
+    `declared_bytes` is the Content-Length, None when chunked. `on_first_read` sends `100 Continue`
+    when the client waits for it (RFC 9110 10.1.1).
+    """
+
+    __slots__ = (
+        "_on_first_read",
+        "_source",
+        "_whole",
+        "declared_bytes",
+        "limit_bytes",
+        "read_bytes",
+    )
+
+    def __init__(
+        self,
+        source: Source | None,
+        declared_bytes: int | None = 0,
+        on_first_read: Callable[[], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._whole: bytes | None = b"" if source is None else None
+        self._on_first_read = on_first_read
+        self.declared_bytes = declared_bytes
+        self.limit_bytes: int | None = None
+        self.read_bytes = 0
+
+    @classmethod
+    def of(cls, content: bytes) -> Body:
+        """A body that is already here."""
+        body = cls(None, len(content))
+        body._whole = content
+        body.read_bytes = len(content)
+        return body
+
+    @property
+    def is_empty(self) -> bool:
+        """True when the request has no body at all."""
+        return self._source is None and not self._whole
+
+    def limit(self, most_bytes: int) -> None:
+        """Refuse more than this: at once when the declared length is more, else when it arrives."""
+        self.limit_bytes = most_bytes
+        if self.declared_bytes is not None and self.declared_bytes > most_bytes:
+            raise too_large(most_bytes)
+
+    def arrived(self) -> bytes | None:
+        """The whole body when it is here already, else None; never waits."""
+        if self._whole is not None:
+            return self._whole
+        source = self._source
+        if source is None or self._on_first_read is not None or not source.is_eof():
+            return None
+        self._whole = self._count(source.read_nowait(-1))
+        return self._whole
+
+    async def read(self) -> bytes:
+        """The whole body. Raises Rejected `payload_too_large` at the limit."""
+        if (whole := self.arrived()) is None:
+            whole = b"".join([piece async for piece in self.pieces()])
+            self._whole = whole
+        return whole
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises Rejected `payload_too_large` at the limit."""
+        if self._whole is not None:
+            if self._whole:
+                yield self._whole
+            return
+        if self._on_first_read is not None:
+            self._on_first_read()
+            self._on_first_read = None
+        source = self._source
+        while source is not None and not source.is_eof():
+            if piece := await source.readany():
+                yield self._count(piece)
+
+    def _count(self, piece: bytes) -> bytes:
+        self.read_bytes += len(piece)
+        if self.limit_bytes is not None and self.read_bytes > self.limit_bytes:
+            raise too_large(self.limit_bytes)
+        return piece
+
+
+def too_large(most_bytes: int) -> Rejected:
+    """The one text for a request body past its limit."""
+    return Rejected("payload_too_large", f"The request body may have at most {most_bytes} bytes.")
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """The request for the upstream, complete but for the connection.
+
+    `target` is the origin-form request target (RFC 9112 3.2.1). `headers` hold neither framing
+    fields nor `Host`. `body` is None when the caller's own body passes through. `sent` counts how
+    often it was sent.
+    """
+
+    method: str
+    target: str
+    headers: RawHeaders
+    body: bytes | None = None
+    sent: int = 0
+
+
+@dataclass(slots=True)
+class Response:
+    """An answer: status, raw header fields, and a body that is bytes or an iterator of bytes.
+
+    `length` is the body's size when it is an iterator and the size is known: the message is then
+    framed by Content-Length, else chunked. The server adds the framing fields, nobody else does.
+    An answer without a body (HEAD, 304) may have a `length` (RFC 9110 8.6).
+    """
+
+    status: int
+    headers: RawHeaders = field(default_factory=list)
+    body: bytes | AsyncIterator[bytes] = b""
+    length: int | None = None
+
+
+def refusal(rejected: Rejected, request_id: str) -> Response:
+    """A refusal as an answer: problem+json, the request id, and what the refusal adds."""
+    return Response(
+        rejected.status,
+        [
+            (b"Content-Type", MEDIA_TYPE.encode("ascii")),
+            (b"X-Request-Id", request_id.encode("ascii")),
+            *rejected.headers,
+        ],
+        render(rejected, request_id),
+    )
+
+
+class Exchange:
+    """One request, what the filters found out about it, and what became of it."""
+
+    __slots__ = (
+        "at", "attempts", "body", "bytes_out", "cached", "caller", "client_address", "client_gone",
+        "connector", "endpoint", "error_code", "exits", "first_byte_s", "headers", "limits",
+        "method", "outgoing", "params", "path", "query", "raw_headers", "request_id", "scheme",
+        "source", "started_s", "status", "target", "traceparent", "upstream_s",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        raw_headers: tuple[tuple[bytes, bytes], ...],
+        body: Body,
+        *,
+        client_address: str,
+        request_id: str,
+        traceparent: str = "",
+        scheme: str = "http",
+        at: float | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        """The path below `/api/v1/gw`, raw, beginning with a slash."""
+        self.query = query
+        """The raw query without its question mark."""
+        self.headers = headers
+        """Case-insensitive; the first value of a repeated field."""
+        self.raw_headers = raw_headers
+        self.body = body
+        self.client_address = client_address
+        self.request_id = request_id
+        self.traceparent = traceparent
+        self.scheme = scheme
+        self.at = time.time() if at is None else at
+        """When the request came, as Unix time in seconds."""
+        self.started_s = time.perf_counter()
+
+        # Until a filter gives them these are None; a filter that `needs` one is never called then.
+        self.caller: Caller = None  # type: ignore[assignment] # see above
+        self.connector: Connector = None  # type: ignore[assignment] # see above
+        self.endpoint: Endpoint = None  # type: ignore[assignment] # see above
+        self.params: Mapping[str, str] = {}
+        self.limits: list[Standing] = []
+        self.outgoing: Outgoing = None  # type: ignore[assignment] # see above
+
+        self.status = 0
+        self.source = "gateway"
+        self.error_code = ""
+        self.attempts = 0
+        self.target = ""
+        self.cached = False
+        self.client_gone = False
+        self.upstream_s = 0.0
+        self.first_byte_s = 0.0
+        self.bytes_out = 0
+        self.exits: list[Callable[[], None]] = []
+
+    @property
+    def known_caller(self) -> Caller | None:
+        """The caller, for filters that also see exchanges without one."""
+        return self.caller
+
+    @property
+    def known_connector(self) -> Connector | None:
+        """The connector, for filters that also see exchanges without one."""
+        return self.connector
+
+    @property
+    def known_endpoint(self) -> Endpoint | None:
+        """The endpoint, for filters that also see exchanges without one."""
+        return self.endpoint
+
+    def elapsed_s(self) -> float:
+        """Seconds since the request came."""
+        return time.perf_counter() - self.started_s
+
+    def on_exit(self, release: Callable[[], None]) -> None:
+        """Call this when the exchange is over, whatever happened; last in, first out."""
+        self.exits.append(release)
+
+    def close(self) -> None:
+        """Run what was registered by `on_exit`."""
+        exits = self.exits
+        while exits:
+            exits.pop()()
+
+
+Proceed = Callable[[Exchange], Awaitable[Response]]
+
+
+class Filter(Protocol):
+    """One stage of the pipeline; see `filters/__init__.py` for how to write one.
+
+    `needs` and `gives` name fields of the exchange. `answers` is True for a filter that does not
+    proceed; exactly the innermost one does that.
+    """
+
+    options: ClassVar[type[Any]]
+    needs: ClassVar[frozenset[str]]
+    gives: ClassVar[frozenset[str]]
+
+    def __init__(self, options: Any, runtime: Runtime) -> None: ...
+
+    async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response: ...

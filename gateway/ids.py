@@ -1,0 +1,67 @@
+"""Ids: UUIDv7 (RFC 9562 5.7), request ids, and base62 text, from a buffered random source."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from typing import Final
+
+BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_ACCEPTABLE: Final = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
+_TRACEPARENT: Final = re.compile(
+    r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+).fullmatch
+
+
+class Random:
+    """Random bytes from the operating system, asked for 4 KiB at a time."""
+
+    def __init__(self) -> None:
+        self._block = b""
+        self._used = 0
+
+    def take(self, count: int) -> bytes:
+        """`count` bytes that nobody had before."""
+        start = self._used
+        if start + count > len(self._block):
+            self._block = os.urandom(4096)
+            start = 0
+        self._used = start + count
+        return self._block[start : start + count]
+
+    def request_id(self) -> str:
+        """A UUIDv7 as text: 48 bits of milliseconds, then random."""
+        text = f"{time.time_ns() // 1_000_000:012x}{self.take(10).hex()}"
+        variant = "89ab"[int(text[16], 16) & 3]
+        return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+
+    def traceparent(self) -> str:
+        """The beginning of a trace (W3C Trace Context): version, trace id, span id, not sampled."""
+        text = self.take(24).hex()
+        return f"00-{text[:32]}-{text[32:]}-00"
+
+
+def is_request_id(text: str) -> bool:
+    """True for a request id of the caller's that may be kept."""
+    return _ACCEPTABLE(text) is not None
+
+
+def is_traceparent(text: str) -> bool:
+    """True for a well-formed version 00 `traceparent`."""
+    return _TRACEPARENT(text) is not None
+
+
+def uuid7() -> uuid.UUID:
+    """A new UUIDv7, for the ids of objects."""
+    return uuid.UUID(Random().request_id())
+
+
+def base62(number: int, width: int) -> str:
+    """A number as base62 text of a fixed width."""
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 62)
+        digits.append(BASE62[digit])
+    return "".join(reversed(digits))

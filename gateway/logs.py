@@ -1,0 +1,47 @@
+"""Logs: one JSON object a line on standard output.
+
+What may be logged is decided where it is logged: fields are named one by one in `extra`, so no
+header, body, credential or secret gets here by being part of something bigger.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+import orjson
+
+_STANDARD: Final = frozenset(
+    logging.LogRecord("", 0, "", 0, "", (), None).__dict__.keys()
+    | {"message", "asctime", "taskName"}
+)
+
+
+class JsonLines(logging.Formatter):
+    """A record as one line of JSON: time, level, logger, message, then the `extra` fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode("utf-8")
+
+
+def configure(level: str, *, access: bool, stream: TextIO | None = None) -> None:
+    """Send the process's logs to a stream, standard output by default."""
+    output = logging.StreamHandler(stream or sys.stdout)
+    output.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [output]
+    root.setLevel(level)
+    logging.getLogger("gateway.access").setLevel(logging.INFO if access else logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

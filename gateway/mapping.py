@@ -1,0 +1,222 @@
+"""From the caller's request to the upstream's: path, query, header fields, body and secrets.
+
+Everything that is the same for each request of an endpoint is worked out once, when the connector
+is compiled; `Mapped.outgoing` only puts the parts together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, unquote_plus, unquote_to_bytes, urlsplit
+
+from gateway import upstream_auth
+from gateway.exchange import Exchange, Outgoing, RawHeaders
+from gateway.problems import Rejected
+from gateway.routes import parse
+from gateway.upstream_auth import AuthFault, check_field
+
+if TYPE_CHECKING:
+    from gateway.model import ConnectorDefinition, EndpointDefinition
+
+VIA: Final = (b"Via", b"1.1 service-gateway")
+HOP_BY_HOP: Final = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
+    b"transfer-encoding upgrade".split()
+)
+"""Fields that end at each connection (RFC 9110 7.6.1)."""
+_OURS: Final = HOP_BY_HOP | frozenset(
+    b"authorization content-length cookie expect forwarded host max-forwards traceparent via "
+    b"x-api-key x-goog-api-key x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix "
+    b"x-forwarded-proto x-forwarded-server x-real-ip x-request-id x-team-id".split()
+)
+"""What a caller sends that is not the upstream's business, or is made anew."""
+_PLACEHOLDER: Final = re.compile(r"(?<=/):([A-Za-z_][A-Za-z0-9_]*)\*?|\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class MappingFault(ValueError):
+    """An endpoint that can't be mapped; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text with parameters: literals and names take turns, literals first and last."""
+
+    literals: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The text with the parameters' values put in as they are."""
+        if not self.names:
+            return self.literals[0]
+        parts = [self.literals[0]]
+        for name, literal in zip(self.names, self.literals[1:], strict=True):
+            parts += (values[name], literal)
+        return "".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """How one endpoint's requests are made for its upstream."""
+
+    method: str | None
+    path: Template
+    fixed_query: Template | None
+    replaced: frozenset[str]
+    defaults: tuple[tuple[str, str], ...]
+    appended: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    dropped: frozenset[bytes]
+    body: bytes | None
+    missing_secret: str | None
+
+    def outgoing(self, exchange: Exchange) -> Outgoing:
+        """The upstream request. Raises Rejected `secret_missing`."""
+        if self.missing_secret is not None:
+            raise Rejected(
+                "secret_missing", f"The connector's secret {self.missing_secret!r} is not set."
+            )
+        target = self.path.fill(exchange.params)
+        if query := self._query(exchange):
+            target = f"{target}?{query}"
+        headers: RawHeaders = [*self._passed(exchange), *self.headers]
+        headers.append((b"X-Request-Id", exchange.request_id.encode("ascii")))
+        headers.append((b"traceparent", exchange.traceparent.encode("ascii")))
+        headers.append(VIA)
+        method = exchange.method if self.method is None else self.method
+        return Outgoing(method, target, headers, self.body)
+
+    def _passed(self, exchange: Exchange) -> Iterable[tuple[bytes, bytes]]:
+        """The caller's fields that go on, in their order."""
+        dropped = self.dropped
+        if (connection := exchange.headers.get("connection")) is not None:
+            nominated = (name.strip().lower().encode("latin-1") for name in connection.split(","))
+            dropped = dropped.union(nominated)
+        return [
+            (name, value)
+            for name, value in exchange.raw_headers
+            if (lower := name.lower()) not in dropped
+            and (b"_" not in lower or lower.replace(b"_", b"-") not in dropped)
+        ]
+
+    def _query(self, exchange: Exchange) -> str:
+        query = exchange.query
+        if self.replaced and query:
+            query = "&".join(part for part in query.split("&") if _name(part) not in self.replaced)
+        parts = [query] if query else []
+        if self.defaults:
+            given = {_name(part) for part in query.split("&")}
+            parts += [pair for name, pair in self.defaults if name not in given]
+        if self.fixed_query is not None:
+            parts.append(self.fixed_query.fill(_for_query(exchange.params)))
+        if self.appended:
+            parts.append(self.appended)
+        return "&".join(parts)
+
+
+def _name(part: str) -> str:
+    return unquote_plus(part.partition("=")[0])
+
+
+def _for_query(params: Mapping[str, str]) -> dict[str, str]:
+    """Path parameters, which are encoded for a path, encoded for a query."""
+    return {name: quote(unquote_to_bytes(value), safe="") for name, value in params.items()}
+
+
+def _pair(name: str, value: str) -> str:
+    return f"{quote(name, safe='')}={quote(value, safe='')}"
+
+
+def template(text: str) -> Template:
+    """Split a text at its parameters: `:name` or `:name*` after a slash, `{name}` anywhere."""
+    literals, names, end = [], [], 0
+    for match in _PLACEHOLDER.finditer(text):
+        literals.append(text[end : match.start()])
+        names.append(match.group(1) or match.group(2))
+        end = match.end()
+    literals.append(text[end:])
+    return Template(tuple(literals), tuple(names))
+
+
+def secret_names(
+    definition: ConnectorDefinition, endpoints: Iterable[EndpointDefinition] = ()
+) -> tuple[str, ...]:
+    """The secrets that a connector and its endpoints use. Raises AuthFault."""
+    names = list(upstream_auth.make(definition.auth_type, definition.auth_config).secret_names())
+    for own in endpoints:
+        names += upstream_auth.names_in([*own.set_headers.values(), *own.add_headers.values()])
+    return tuple(dict.fromkeys(names))
+
+
+def compile_mapping(
+    definition: ConnectorDefinition,
+    own: EndpointDefinition,
+    route: Mapping[str, Any],
+    secrets: Mapping[str, str],
+) -> Mapped:
+    """Work out what is the same for every request of an endpoint. Raises MappingFault, AuthFault.
+
+    `route` holds the endpoint's `method` and `path`.
+    """
+    path, fixed_query = _upstream_path(definition, own, route["path"])
+    auth = upstream_auth.make(definition.auth_type, definition.auth_config)
+    used = secret_names(definition, [own])
+    missing = next((name for name in used if not secrets.get(name)), None)
+    values = {name: secrets.get(name, "") for name in used}
+    injection = auth.inject(values) if missing is None else upstream_auth.Injection()
+    fixed = [*own.set_headers.items(), *own.add_headers.items()]
+    fields = [check_field(name, upstream_auth.fill(value, values)) for name, value in fixed]
+    fields += [check_field(name, value) for name, value in injection.headers]
+    dropped = {name.lower().encode("latin-1") for name in (*own.set_headers, *own.remove_headers)}
+    dropped |= {name.lower().encode("ascii") for name, _ in injection.headers}
+    if own.upstream_content_type:
+        dropped.add(b"content-type")
+        fields.append(check_field("Content-Type", own.upstream_content_type))
+    if (own.response_mode or definition.response_mode) == "envelope":
+        dropped.add(b"accept-encoding")  # what is wrapped must be read
+        fields.append((b"Accept-Encoding", b"identity"))
+    ours = _OURS - {b"cookie"} if definition.pass_cookies else _OURS
+    static = (*own.upstream_query_params.items(), *injection.query)
+    return Mapped(
+        method=own.upstream_method,
+        path=path,
+        fixed_query=fixed_query,
+        replaced=frozenset(name for name, _ in static),
+        defaults=tuple((n, _pair(n, v)) for n, v in own.default_query_params.items()),
+        appended="&".join(_pair(name, value) for name, value in static),
+        headers=tuple(fields),
+        dropped=ours | dropped,
+        body=_body(own),
+        missing_secret=missing,
+    )
+
+
+def _body(own: EndpointDefinition) -> bytes | None:
+    if own.body_transform == "passthrough":
+        return None
+    if own.body_transform == "static":
+        return (own.upstream_static_body or "").encode("utf-8")
+    raise MappingFault(f"unknown body transform {own.body_transform!r}; known: passthrough, static")
+
+
+def _upstream_path(
+    definition: ConnectorDefinition, own: EndpointDefinition, path: str
+) -> tuple[Template, Template | None]:
+    prefix = urlsplit(definition.upstream_base_url).path.rstrip("/")
+    upstream, _, query = (own.upstream_path or path).partition("?")
+    if not upstream.startswith("/"):
+        raise MappingFault("an upstream path begins with a slash")
+    if not re.fullmatch(r"[!-~]*", prefix + upstream + query) or "#" in upstream + query:
+        raise MappingFault("an upstream path is printable ASCII, percent-encoded, without #")
+    made = template(upstream)
+    fixed = template(query) if query else None
+    known = set(parse(path).parameters)
+    for name in (*made.names, *(fixed.names if fixed else ())):
+        if name not in known:
+            raise MappingFault(f"the upstream path has {name!r}, which {path} does not give")
+    return Template((prefix + made.literals[0], *made.literals[1:]), made.names), fixed
+
+
+__all__ = ["AuthFault", "Mapped", "MappingFault", "compile_mapping", "secret_names", "template"]

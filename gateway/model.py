@@ -1,0 +1,221 @@
+"""What the data plane knows: plans, callers, connectors and endpoints, complete and immutable.
+
+Connectors and endpoints are made from the snapshot that a publish froze; keys of a definition that
+this version does not know are ignored, those that are missing have the defaults below.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from gateway import rules as rule_book
+from gateway.routes import Router, parse
+from gateway.rules import Rules
+
+if TYPE_CHECKING:
+    from gateway.mapping import Mapped
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Rates and quotas; sizes in bytes. None means no limit, zero means nothing is allowed."""
+
+    id: str
+    name: str
+    rate_limit: int = 100
+    rate_window_s: int = 60
+    burst_limit: int | None = None
+    daily_quota: int | None = 10_000
+    monthly_quota: int | None = 100_000
+    max_concurrent: int | None = None
+    max_request_size: int = 1 << 20
+    max_response_size: int = 10 << 20
+    allowed_connectors: frozenset[str] = frozenset()
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request: a key, or a user with a JWT who acts for a team.
+
+    `name` may be logged (a key's public id). Empty sets and tuples mean "no restriction".
+    """
+
+    kind: str
+    id: str
+    name: str
+    team: str
+    plan: Plan
+    role: str = ""
+    connector_ids: frozenset[str] = frozenset()
+    allowed_endpoints: frozenset[str] = frozenset()
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointDefinition:
+    """What an endpoint says beyond its name, method and path. Times in milliseconds, sizes in bytes."""
+
+    description: str = ""
+    upstream_method: str | None = None
+    upstream_path: str | None = None
+    upstream_content_type: str | None = None
+    upstream_query_params: Mapping[str, str] = field(default_factory=dict)
+    default_query_params: Mapping[str, str] = field(default_factory=dict)
+    set_headers: Mapping[str, str] = field(default_factory=dict)
+    add_headers: Mapping[str, str] = field(default_factory=dict)
+    remove_headers: tuple[str, ...] = ()
+    body_transform: str = "passthrough"
+    upstream_static_body: str | None = None
+    response_mode: str | None = None
+    streaming_enabled: bool | None = None
+    rate_limit: int | None = None
+    timeout: int | None = None
+    idle_timeout: int | None = None
+    max_request_size: int | None = None
+    max_response_size: int | None = None
+    required_headers: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = ()
+    body_schema: Any = None
+    body_pattern: str | None = None
+    body_blacklist: tuple[str, ...] = ()
+    cache_ttl: int | None = None
+    retries: int = 0
+    error_mapping: Mapping[str, str] = field(default_factory=dict)
+    examples: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorDefinition:
+    """What a connector says beyond its slug and names. Times in milliseconds."""
+
+    upstream_base_url: str
+    description: str = ""
+    category: str = ""
+    documentation_url: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    auth_type: str = "none"
+    auth_config: Mapping[str, Any] = field(default_factory=dict)
+    default_timeout: int = 30_000
+    connect_timeout: int = 5_000
+    idle_timeout: int = 60_000
+    health_check_path: str | None = None
+    response_mode: str = "raw"
+    streaming_enabled: bool = False
+    error_mapping: Mapping[str, str] = field(default_factory=dict)
+    pass_cookies: bool = False
+    sandbox_responses: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One route of a published connector, with its rules compiled."""
+
+    id: str
+    name: str
+    method: str
+    path: str
+    definition: EndpointDefinition
+    rules: Rules
+    timeout_s: float
+    idle_timeout_s: float
+    streaming: bool
+    envelope: bool
+    error_mapping: Mapping[str, str]
+    mapped: Mapped
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """One published upstream API. `draft` is True for one that exists but is not published."""
+
+    id: str
+    team: str
+    slug: str
+    definition: ConnectorDefinition
+    base: SplitResult
+    router: Router[Endpoint]
+    connect_timeout_s: float
+    draft: bool = False
+
+
+def definition_of(cls: type[T], stored: Mapping[str, Any]) -> T:
+    """A definition from its stored form: lists become tuples, unknown names are left out."""
+    known = {entry.name for entry in dataclasses.fields(cls)}  # type: ignore[arg-type] # a dataclass
+    values = {
+        name: tuple(value) if isinstance(value, list) and name != "body_schema" else value
+        for name, value in stored.items()
+        if name in known
+    }
+    return cls(**values)
+
+
+def compile_rules(definition: EndpointDefinition) -> Rules:
+    """The rules of an endpoint; RuleFault when one does not compile."""
+    schema, pattern, words = (
+        definition.body_schema,
+        definition.body_pattern,
+        definition.body_blacklist,
+    )
+    return Rules(
+        required_headers=tuple(name.lower() for name in definition.required_headers),
+        media_types=frozenset(name.lower() for name in definition.media_types),
+        schema=None if schema is None else rule_book.compile_schema(schema),
+        pattern=None if pattern is None else rule_book.compile_pattern(pattern),
+        words=rule_book.compile_words(words) if words else None,
+    )
+
+
+def compile_connector(
+    snapshot: Mapping[str, Any], *, team: str, secrets: Mapping[str, str]
+) -> Connector:
+    """A connector from a snapshot `{id, slug, definition, endpoints: [{id, name, method, path, …}]}`.
+
+    `secrets` are the opened values by name; one that is not set is found out per request.
+    """
+    from gateway.mapping import compile_mapping  # noqa: PLC0415 - mapping needs the definitions above
+
+    definition = definition_of(ConnectorDefinition, snapshot["definition"])
+    base = urlsplit(definition.upstream_base_url)
+    endpoints = []
+    for entry in snapshot["endpoints"]:
+        own = definition_of(EndpointDefinition, entry["definition"])
+        timeout = own.timeout if own.timeout is not None else definition.default_timeout
+        idle = own.idle_timeout if own.idle_timeout is not None else definition.idle_timeout
+        endpoints.append(
+            Endpoint(
+                id=entry["id"],
+                name=entry["name"],
+                method=entry["method"],
+                path=entry["path"],
+                definition=own,
+                rules=compile_rules(own),
+                timeout_s=timeout / 1000,
+                idle_timeout_s=idle / 1000,
+                streaming=_first(own.streaming_enabled, definition.streaming_enabled),
+                envelope=_first(own.response_mode, definition.response_mode) == "envelope",
+                error_mapping={**definition.error_mapping, **own.error_mapping},
+                mapped=compile_mapping(definition, own, entry, secrets),
+            )
+        )
+    return Connector(
+        id=snapshot["id"],
+        team=team,
+        slug=snapshot["slug"],
+        definition=definition,
+        base=base,
+        router=Router((e.method, parse(e.path), e) for e in endpoints),
+        connect_timeout_s=definition.connect_timeout / 1000,
+    )
+
+
+def _first(own: Any, fallback: Any) -> Any:
+    return fallback if own is None else own

@@ -1,0 +1,133 @@
+"""From the names in the configuration to one callable: filters found, checked, built, folded.
+
+`rate_limit` is the class `RateLimit` in `filters/rate_limit.py`; `my_package.audit:Audit` is
+somebody else's. Nothing is registered anywhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from gateway.exchange import Exchange, Filter, Proceed, Response
+from gateway.options import OptionFaults, Spot, load
+from gateway.runtime import Runtime
+
+PACKAGE: Final = "filters"
+
+
+class Stage(NamedTuple):
+    """One entry of the pipeline: its name in the file, its class, and its options."""
+
+    name: str
+    cls: type[Filter]
+    options: Any
+
+
+def plan(entries: Sequence[Any]) -> list[Stage]:
+    """Find every filter, check its options and the order. OptionFaults lists all that is wrong."""
+    spots: list[Spot] = []
+    stages: list[Stage] = []
+    for index, entry in enumerate(entries):
+        try:
+            stages.append(_stage(entry, f"pipeline[{index}]"))
+        except OptionFaults as faults:
+            spots += faults.spots
+    if not spots:
+        spots = _order(stages)
+    if spots:
+        raise OptionFaults(spots)
+    return stages
+
+
+def build(stages: Sequence[Stage], runtime: Runtime) -> Proceed:
+    """The filters as one callable; the first is outermost."""
+    return fold([stage.cls(stage.options, runtime) for stage in stages])
+
+
+def fold(filters: Sequence[Filter]) -> Proceed:
+    """The list folded from its end: each filter gets the rest of the list as `proceed`."""
+    proceed: Proceed = _nobody
+    for stage in reversed(filters):
+        proceed = partial(stage.__call__, proceed=proceed)
+    return proceed
+
+
+async def _nobody(exchange: Exchange) -> Response:
+    raise AssertionError("the innermost filter must answer")
+
+
+def _stage(entry: Any, path: str) -> Stage:
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        name, given = next(iter(entry.items()))
+    else:
+        name, given = entry, None
+    if not isinstance(name, str):
+        raise OptionFaults([Spot(path, "an entry is a filter's name, or `name: {options}`")])
+    cls = _find(name, path)
+    return Stage(name, cls, load(cls.options, given, f"{path}.{name}"))
+
+
+def _find(name: str, path: str) -> type[Filter]:
+    if ":" in name:
+        module_name, _, class_name = name.partition(":")
+    else:
+        module_name = f"{PACKAGE}.{name}"
+        class_name = "".join(part.capitalize() for part in name.split("_"))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise
+        raise OptionFaults([Spot(path, f"there is no filter {name}{_known(name)}")]) from None
+    cls = getattr(module, class_name, None)
+    lacking = [n for n in ("options", "needs", "gives", "__call__") if not hasattr(cls, n)]
+    if cls is None:
+        raise OptionFaults([Spot(path, f"{module_name} has no class {class_name}")])
+    if lacking:
+        raise OptionFaults([Spot(path, f"{name} is no filter: it lacks {', '.join(lacking)}")])
+    found: type[Filter] = cls
+    return found
+
+
+def _known(name: str) -> str:
+    """What there is, for a name of ours that was misspelt."""
+    if ":" in name:
+        return ""
+    from importlib.resources import files  # noqa: PLC0415 - for the error only
+
+    names = sorted(
+        entry.name.removesuffix(".py")
+        for entry in files(PACKAGE).iterdir()
+        if entry.name.endswith(".py") and not entry.name.startswith("_")
+    )
+    return f"; there are {', '.join(names)}"
+
+
+def _order(stages: Sequence[Stage]) -> list[Spot]:
+    """What each filter needs must be given before it, once; the innermost alone answers."""
+    if not stages:
+        return [Spot("pipeline", "is empty")]
+    spots: list[Spot] = []
+    givers: dict[str, str] = {}
+    for index, (name, cls, _) in enumerate(stages):
+        path = f"pipeline[{index}]"
+        for field in sorted(cls.needs - givers.keys()):
+            spots.append(Spot(path, f"{name} needs {_a(field)}, which no earlier filter gives"))
+        for field in sorted(cls.gives & givers.keys()):
+            spots.append(
+                Spot(path, f"{name} gives {_a(field)}, which {givers[field]} gave already")
+            )
+        givers.update(dict.fromkeys(cls.gives, name))
+        answers, innermost = getattr(cls, "answers", False), index == len(stages) - 1
+        if answers and not innermost:
+            spots.append(Spot(path, f"{name} answers itself: it must be the last of the list"))
+        if innermost and not answers:
+            spots.append(Spot(path, f"{name} is the last but does not answer; proxy does"))
+    return spots
+
+
+def _a(field: str) -> str:
+    return f"{'an' if field[0] in 'aeiou' else 'a'} {field}"

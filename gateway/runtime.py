@@ -1,0 +1,26 @@
+"""The record of shared objects that filters are built with: six fields at most, ever."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.directory import Directory
+    from gateway.limiter import Limiter
+    from gateway.metrics import Metrics
+    from gateway.tokens import Tokens
+    from gateway.upstream import Upstreams
+    from gateway.usage import UsageWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What belongs to one worker process; made by the composition root, closed by it."""
+
+    directory: Directory
+    tokens: Tokens
+    limiter: Limiter
+    upstreams: Upstreams
+    usage: UsageWriter
+    metrics: Metrics

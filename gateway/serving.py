@@ -1,0 +1,158 @@
+"""The life of a serving process: start in order, serve, drain, stop in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from gateway import listeners, logs, pipeline, status, wiring
+from gateway.config import Settings
+from gateway.console import Screen
+from gateway.database import Database
+from gateway.embedded import Postgres
+from gateway.pipeline import Stage
+from gateway.server import Server
+from gateway.wiring import Worker
+
+log = logging.getLogger(__name__)
+
+MakeAdmin = Callable[[Worker], web.Application]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be served, checked before anything starts."""
+
+    settings: Settings
+    stages: Sequence[Stage]
+    data: Path
+    environ: Mapping[str, str]
+    demo: bool
+
+
+async def serve(plan: Plan, make_admin: MakeAdmin, screen: Screen) -> int:
+    """Run until SIGTERM or SIGINT, then drain; answers the exit status."""
+    settings = plan.settings
+    logs.configure(settings.log.level, access=settings.log.access)
+    told_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop.set)
+    async with AsyncExitStack() as stack:
+        sockets = {name: stack.enter_context(s) for name, s in _bind(settings).items()}
+        with screen.step("starting PostgreSQL"):
+            dsn = settings.database.dsn or await _embedded(plan, stack)
+            await _migrate(dsn)
+        worker = await stack.enter_async_context(
+            wiring.worker(settings, dsn, plan.data, plan.environ)
+        )
+        server = await stack.enter_async_context(_serving(plan, worker, make_admin, sockets))
+        log.info("serving", extra={n: listeners.address(s) for n, s in sockets.items()})
+        screen.tell(f"Service Gateway is up at http://{listeners.address(sockets['server'])}")
+        await told_to_stop.wait()
+        log.info("draining")
+        await server.drain(settings.server.drain_s)
+    log.info("stopped")
+    return 0
+
+
+def _bind(settings: Settings) -> dict[str, socket.socket]:
+    bound = {
+        "server": listeners.bind(settings.server.listen, "server.listen"),
+        "status": listeners.bind(settings.status.listen, "status.listen"),
+    }
+    if settings.admin.listen is not None:
+        bound["admin"] = listeners.bind(settings.admin.listen, "admin.listen")
+    return bound
+
+
+async def _embedded(plan: Plan, stack: AsyncExitStack) -> str:
+    postgres = await stack.enter_async_context(Postgres(plan.data, plan.environ))
+    return postgres.dsn
+
+
+async def _migrate(dsn: str) -> None:
+    database = Database(dsn)
+    await database.open()
+    try:
+        for name in await database.migrate():
+            log.info("migrated", extra={"migration": name})
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def _serving(
+    plan: Plan, worker: Worker, make_admin: MakeAdmin, sockets: Mapping[str, socket.socket]
+) -> AsyncIterator[_Servers]:
+    """Listeners open; closed again when the block is left."""
+    settings = plan.settings
+    proceed = pipeline.build(plan.stages, worker.runtime)
+    admin = web.AppRunner(make_admin(worker), access_log=None)
+    await admin.setup()
+    make = partial(
+        Server,
+        metrics=worker.runtime.metrics,
+        base_path=settings.server.base_path,
+        trusted_proxies=tuple(ip_network(text) for text in settings.server.trusted_proxies),
+    )
+    apart = "admin" in sockets
+    planes = {"server": make(proceed, None if apart else admin.server)}
+    if apart:
+        planes["admin"] = make(None, admin.server)
+    servers = _Servers(list(planes.values()))
+    readiness = partial(_not_ready, worker, servers)
+    checks = web.AppRunner(status.application(worker.runtime.metrics, readiness), access_log=None)
+    await checks.setup()
+    try:
+        await web.SockSite(checks, sockets["status"]).start()
+        for name, server in planes.items():
+            await servers.listen(server, sockets[name])
+        yield servers
+    finally:
+        await servers.drain(0)
+        await admin.cleanup()
+        await checks.cleanup()
+
+
+def _not_ready(worker: Worker, servers: _Servers) -> str:
+    if servers.draining:
+        return "draining"
+    return "" if worker.runtime.directory.ready else "PostgreSQL was not reached yet"
+
+
+class _Servers:
+    """The servers of one process and their listeners."""
+
+    def __init__(self, servers: list[Server]) -> None:
+        self._servers = servers
+        self._listening: list[asyncio.AbstractServer] = []
+        self.draining = False
+
+    async def listen(self, server: Server, bound: socket.socket) -> None:
+        """Begin to take connections from a bound socket."""
+        loop = asyncio.get_running_loop()
+        make: Any = loop.create_server
+        if bound.family == socket.AF_UNIX:
+            make = loop.create_unix_server
+        self._listening.append(await make(server, sock=bound, backlog=listeners.BACKLOG))
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more connections, and let what is in flight finish."""
+        if self.draining:
+            return
+        self.draining = True
+        for listening in self._listening:
+            listening.close()
+        await asyncio.gather(*(server.drain(seconds) for server in self._servers))

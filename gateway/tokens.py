@@ -1,0 +1,201 @@
+"""JSON Web Tokens (RFC 7519, RFC 8725): verified with configured keys, and minted for admins.
+
+Which algorithms count is configuration, never the token's word. Keys of a JWKS URL are fetched on
+an unknown `kid`, at most every 30 s, and kept when the issuer is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jwt
+import orjson
+
+log = logging.getLogger(__name__)
+
+ROLES: Final = ("viewer", "editor", "admin")
+HMAC: Final = frozenset({"HS256", "HS384", "HS512"})
+ASYMMETRIC: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"})
+ALGORITHMS: Final = tuple(sorted(HMAC | ASYMMETRIC))
+_REQUIRED: Final = ["exp", "iat", "sub", "iss", "aud"]
+_REFETCH_S: Final = 30.0
+_CACHED_TOKENS: Final = 10_000
+
+
+class TokenFault(Exception):
+    """A token that is not accepted. The text is for the log; callers all get the same 401."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a token speaks for: the user, and the role in each team."""
+
+    user: str
+    teams: Mapping[str, str]
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A key that tokens may be signed with: `key` is a secret, a PEM, or empty with a `jwks_url`."""
+
+    algorithm: str
+    key: str | bytes = field(repr=False, default="")
+    jwks_url: str = ""
+    kid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRules:
+    """What every token must say. Times in seconds."""
+
+    issuer: str
+    audience: str
+    leeway_s: float = 30
+    longest_life_s: float = 86_400
+    user_claim: str = "sub"
+    teams_claim: str = "teams"
+    role_claim: str = "role"
+
+
+@dataclass(slots=True)
+class _KeySet:
+    """The keys last seen at a JWKS URL."""
+
+    keys: list[tuple[str, Any]] = field(default_factory=list)
+    fetched_at: float = float("-inf")
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Tokens:
+    """Verifies tokens and mints them when a HMAC key is there."""
+
+    def __init__(
+        self,
+        rules: TokenRules,
+        keys: Sequence[TrustedKey],
+        fetch: Callable[[str], Awaitable[bytes]] | None = None,
+    ) -> None:
+        self._rules = rules
+        self._keys = list(keys)
+        self._fetch = fetch
+        self._sets = {key.jwks_url: _KeySet() for key in keys if key.jwks_url}
+        self._verified: OrderedDict[bytes, Identity] = OrderedDict()
+
+    async def verify(self, token: str) -> Identity:
+        """Who this token speaks for. Raises TokenFault."""
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        if (known := self._verified.get(digest)) is not None:
+            if known.expires_at + self._rules.leeway_s > time.time():
+                return known
+            del self._verified[digest]
+        identity = self._identity(await self._claims(token))
+        self._verified[digest] = identity
+        if len(self._verified) > _CACHED_TOKENS:
+            self._verified.popitem(last=False)
+        return identity
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.PyJWTError as error:
+            raise TokenFault(str(error)) from None
+        fault = "no key for this token"
+        for algorithm, key in await self._candidates(header.get("alg"), header.get("kid")):
+            try:
+                return jwt.decode(
+                    token,
+                    key,
+                    algorithms=[algorithm],
+                    issuer=self._rules.issuer,
+                    audience=self._rules.audience,
+                    leeway=self._rules.leeway_s,
+                    options={"require": _REQUIRED, "enforce_minimum_key_length": True},
+                )
+            except jwt.PyJWTError as error:
+                fault = str(error)
+        raise TokenFault(fault)
+
+    async def _candidates(self, algorithm: Any, kid: Any) -> list[tuple[str, Any]]:
+        """The configured keys whose algorithm and id fit the token's header."""
+        found: list[tuple[str, Any]] = []
+        for key in self._keys:
+            if key.algorithm != algorithm:
+                continue
+            if key.jwks_url:
+                found += [(key.algorithm, k) for k in await self._from_set(key, kid)]
+            elif not key.kid or not kid or key.kid == kid:
+                found.append((key.algorithm, key.key))
+        return found
+
+    async def _from_set(self, key: TrustedKey, kid: Any) -> list[Any]:
+        known = self._sets[key.jwks_url]
+
+        def fitting() -> list[Any]:
+            return [k for name, k in known.keys if not kid or name == kid]
+
+        if not fitting():
+            async with known.lock:
+                if not fitting() and time.monotonic() - known.fetched_at > _REFETCH_S:
+                    known.fetched_at = time.monotonic()
+                    await self._refetch(key, known)
+        return fitting()
+
+    async def _refetch(self, key: TrustedKey, known: _KeySet) -> None:
+        if self._fetch is None:
+            raise TokenFault("no way to fetch a JWKS")
+        try:
+            document = orjson.loads(await self._fetch(key.jwks_url))
+            fresh = []
+            for entry in document["keys"]:
+                if entry.get("use", "sig") == "sig" and entry.get("kty") != "oct":
+                    fresh.append((str(entry.get("kid", "")), jwt.PyJWK(entry, key.algorithm).key))
+        except Exception:  # whatever an issuer answers, the keys that we have stay
+            log.warning("could not fetch the JWKS", exc_info=True, extra={"url": key.jwks_url})
+            return
+        known.keys = fresh
+
+    def _identity(self, claims: Mapping[str, Any]) -> Identity:
+        rules = self._rules
+        if float(claims["exp"]) - float(claims["iat"]) > rules.longest_life_s:
+            raise TokenFault("the token lives longer than is allowed")
+        user, teams = claims.get(rules.user_claim), claims.get(rules.teams_claim)
+        role = claims.get(rules.role_claim, "viewer")
+        if isinstance(teams, list) and all(isinstance(team, str) for team in teams):
+            teams = dict.fromkeys(teams, role)
+        if not isinstance(user, str) or not user or not isinstance(teams, dict):
+            raise TokenFault("the token names no user or no teams")
+        if any(granted not in ROLES for granted in teams.values()):
+            raise TokenFault("the token grants an unknown role")
+        return Identity(user, teams, float(claims["exp"]))
+
+    def mint(self, *, team: str, role: str, user: str, life_s: float) -> str:
+        """A token for one team, signed with the first HMAC key. Raises TokenFault without one."""
+        for key in self._keys:
+            if key.algorithm in HMAC:
+                break
+        else:
+            raise TokenFault("tokens can be minted with a HMAC key only; none is configured")
+        if role not in ROLES:
+            raise TokenFault(f"a role is one of {', '.join(ROLES)}")
+        if life_s > self._rules.longest_life_s:
+            raise TokenFault(f"a token lives at most {self._rules.longest_life_s:.0f} s")
+        now = int(time.time())
+        claims = {
+            "iss": self._rules.issuer,
+            "aud": self._rules.audience,
+            "iat": now,
+            "exp": now + int(life_s),
+            "sub": user,
+            self._rules.user_claim: user,
+            self._rules.teams_claim: {team: role},
+        }
+        headers = {"kid": key.kid} if key.kid else None
+        return jwt.encode(claims, key.key, algorithm=key.algorithm, headers=headers)

@@ -1,0 +1,368 @@
+"""Connections to upstreams: aiohttp's connector and C parser, used directly.
+
+`ClientSession` is skipped: it has a cookie jar, follows redirects, re-sends on its own and costs
+more than all of the gateway. The names used here (`TCPConnector.connect`, `set_response_params`,
+`protocol.read`) are semi-public: aiohttp is pinned to a minor version, and the contract tests in
+tests/gateway/test_upstream.py fail when they move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import SplitResult, urlsplit
+
+from aiohttp import ClientError, ClientTimeout, TCPConnector
+from aiohttp.client_exceptions import ClientConnectorError, ServerTimeoutError
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
+from yarl import URL
+
+from gateway import wire
+from gateway.addresses import AddressPolicy, AddressRefused
+from gateway.exchange import Body, Outgoing, RawHeaders
+from gateway.problems import Rejected
+from gateway.tasks import Tasks
+
+if TYPE_CHECKING:
+    from gateway.model import Connector
+
+IDEMPOTENT: Final = frozenset(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"])
+_BROKEN: Final = (ClientError, ConnectionError, HttpProcessingError)
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_MOST_FETCHED_BYTES: Final = 1 << 20
+_MOST_TARGETS: Final = 50_000
+
+
+class Target:
+    """Where to connect to: what `TCPConnector.connect` reads of a request, and no more.
+
+    `owner` keeps pools apart: connections are only shared between requests with one owner.
+    """
+
+    proxy = None
+    server_hostname = None
+
+    def __init__(self, base: SplitResult, owner: str, connect_timeout_s: float) -> None:
+        if base.scheme not in _DEFAULT_PORTS or not base.hostname:
+            raise ValueError("an upstream is an http or https URL with a host")
+        self.url = URL.build(scheme=base.scheme, host=base.hostname, port=base.port)
+        self.host = self.url.raw_host or base.hostname
+        self.port = base.port or _DEFAULT_PORTS[base.scheme]
+        self.ssl = True
+        self.connection_key = ConnectionKey(
+            self.host, self.port, base.scheme == "https", True, None, None, hash(owner), None
+        )
+        self.timeout = ClientTimeout(total=None, connect=connect_timeout_s)
+        authority = self.url.raw_authority if base.port else self.host
+        if ":" in self.host and not base.port:
+            authority = f"[{self.host}]"
+        self.host_field = b"Host: " + authority.encode("ascii") + b"\r\n"
+        self.label = f"{self.host}:{self.port}"
+
+    def is_ssl(self) -> bool:
+        """True for https."""
+        return self.connection_key.is_ssl
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds: for the whole exchange (None for a stream's body), and between two pieces."""
+
+    total_s: float
+    idle_s: float
+    most_bytes: int
+    streaming: bool = False
+
+
+class _Protocol(ResponseHandler):
+    """aiohttp's, which also knows whether it has served a request before."""
+
+    served = False
+
+
+class Answer:
+    """The upstream's answer: its head, and a body that is here already or comes in pieces."""
+
+    __slots__ = (
+        "_connection", "_deadline", "_limits", "_payload", "_upload", "body", "headers", "length",
+        "status", "streaming",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        connection: Connection,
+        head: tuple[Any, StreamReader],
+        limits: Deadlines,
+        deadline: float | None,
+        upload: asyncio.Task[None] | None,
+    ) -> None:
+        message, payload = head
+        self.status: int = message.code
+        self.headers: RawHeaders = list(message.raw_headers)
+        self._connection = connection
+        self._payload = payload
+        self._limits = limits
+        self._deadline = deadline
+        self._upload = upload
+        self.length = wire.declared_length(message)
+        self.streaming = limits.streaming or message.headers.get(
+            "content-type", ""
+        ).lower().startswith("text/event-stream")
+        """True when the body may take as long as it likes: only silence ends it."""
+        self.body: bytes | None = None
+        if payload.is_eof() and payload.exception() is None:
+            self.body = payload.read_nowait(-1)
+        most = limits.most_bytes
+        if max(self.length or 0, len(self.body or b"")) > most and not self.streaming:
+            raise Rejected("upstream_invalid", f"The answer has more than {most} bytes.")
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body piece by piece as it comes.
+
+        Raises Rejected `upstream_timeout` or `upstream_invalid`, after which the message to the
+        caller can only be broken off: its head is gone.
+        """
+        payload, limits = self._payload, self._limits
+        protocol = cast("ResponseHandler", self._connection.protocol)
+        protocol.read_timeout = limits.idle_s
+        protocol.start_timeout()
+        passed = 0
+        while not payload.is_eof():
+            try:
+                async with asyncio.timeout_at(None if self.streaming else self._deadline):
+                    piece = await payload.readany()
+            except TimeoutError:
+                raise Rejected("upstream_timeout", "The upstream stopped in its answer.") from None
+            except _BROKEN:
+                raise Rejected("upstream_invalid", "The upstream broke its answer off.") from None
+            passed += len(piece)
+            if passed > limits.most_bytes and not self.streaming:
+                raise Rejected("upstream_invalid", "The answer is over the size limit.")
+            if piece:
+                yield piece
+
+    def release(self) -> None:
+        """Give the connection back, or close it when the answer or the upload isn't complete."""
+        upload = self._upload
+        if upload is not None and not upload.done():
+            upload.cancel()
+            self._connection.close()
+        else:
+            self._connection.release()
+
+
+class Upstreams:
+    """All connections of one process to upstreams."""
+
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        *,
+        idle_s: float = 15,
+        dns_ttl_s: int = 10,
+        ca_file: str | None = None,
+    ) -> None:
+        self._connector = TCPConnector(
+            limit=0,
+            keepalive_timeout=idle_s,
+            ttl_dns_cache=dns_ttl_s,
+            socket_factory=policy.socket_for,
+            ssl=ssl.create_default_context(cafile=ca_file) if ca_file else True,
+        )
+        protocols = partial(_Protocol, loop=asyncio.get_running_loop())
+        self._connector._factory = cast("Any", protocols)  # noqa: SLF001 - the pinned door
+        self._tasks = Tasks()
+        self._targets: dict[str, tuple[Connector, Target]] = {}
+
+    def target(self, connector: Connector) -> Target:
+        """Where a connector's requests go. Raises Rejected `upstream_blocked` for a foreign host."""
+        known = self._targets.get(connector.id)
+        if known is not None and known[0] is connector:
+            return known[1]
+        host = connector.base.hostname or ""
+        allowed = connector.definition.allowed_hosts or (host,)
+        if not any(host_fits(host, pattern) for pattern in allowed):
+            raise Rejected(
+                "upstream_blocked", "The upstream's host is not on the connector's list."
+            )
+        target = Target(connector.base, connector.id, connector.connect_timeout_s)
+        if len(self._targets) >= _MOST_TARGETS:
+            self._targets.clear()
+        self._targets[connector.id] = (connector, target)
+        return target
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._tasks.stop()
+        await self._connector.close()
+
+    async def send(
+        self, target: Target, outgoing: Outgoing, body: Body, limits: Deadlines
+    ) -> Answer:
+        """Send a request and wait for the head of its answer.
+
+        The caller releases the answer. A kept connection that turns out to be closed is replaced
+        when the request may be repeated (RFC 9110 9.2.2). Raises Rejected `upstream_blocked`,
+        `upstream_unavailable`, `upstream_invalid` or `upstream_timeout`, and what `body` raises.
+        """
+        deadline = asyncio.get_running_loop().time() + limits.total_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    connection = await self._connect(target)
+                    try:
+                        return await self._exchange(
+                            connection, target, outgoing, body, limits, deadline
+                        )
+                    except _StaleConnection:
+                        continue
+        except TimeoutError:
+            raise Rejected(
+                "upstream_timeout", f"The upstream did not answer within {limits.total_s:g} s."
+            ) from None
+
+    async def _connect(self, target: Target) -> Connection:
+        try:
+            return await self._connector.connect(cast("Any", target), [], target.timeout)
+        except ClientConnectorError as error:
+            if isinstance(error.os_error, AddressRefused):
+                raise Rejected(
+                    "upstream_blocked", "The upstream's address is not allowed here."
+                ) from None
+            raise Rejected("upstream_unavailable", _reason(error)) from error
+        except ServerTimeoutError:
+            raise Rejected("upstream_timeout", "The upstream took no connection in time.") from None
+        except (ClientError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise Rejected("upstream_unavailable", "The upstream could not be reached.") from error
+
+    async def _exchange(
+        self,
+        connection: Connection,
+        target: Target,
+        outgoing: Outgoing,
+        body: Body,
+        limits: Deadlines,
+        deadline: float,
+    ) -> Answer:
+        protocol = cast("_Protocol", connection.protocol)
+        content = outgoing.body if outgoing.body is not None else body.arrived()
+        upload: asyncio.Task[None] | None = None
+        try:
+            protocol.set_response_params(
+                skip_payload=outgoing.method == "HEAD",
+                read_until_eof=True,
+                auto_decompress=False,
+                max_field_size=16384,
+                max_line_size=16384,
+            )
+            transport = cast("asyncio.Transport", connection.transport)
+            transport.write(
+                wire.request_head(target.host_field, outgoing, body.declared_bytes, content)
+            )
+            outgoing.sent += 1
+            if content is None:
+                upload = self._tasks.start(_upload(protocol, body), "upload")
+            head = await self._read_head(protocol, upload)
+            protocol.served = True
+            wire.check_answer_head(head[0])
+            return Answer(connection, head, limits, deadline, upload)
+        except BaseException as error:
+            if upload is not None:
+                upload.cancel()
+            connection.close()
+            if not isinstance(error, _BROKEN):
+                raise
+            if isinstance(error, HttpProcessingError):
+                raise Rejected("upstream_invalid", "The upstream's answer is not HTTP.") from error
+            if protocol.served and content is not None and outgoing.method in IDEMPOTENT:
+                raise _StaleConnection from None
+            raise Rejected(
+                "upstream_unavailable", "The upstream closed the connection without an answer."
+            ) from error
+
+    async def _read_head(
+        self, protocol: _Protocol, upload: asyncio.Task[None] | None
+    ) -> tuple[Any, StreamReader]:
+        """The head of the final answer; interim ones (1xx) are passed over (RFC 9110 15.2)."""
+        while True:
+            if upload is None or upload.done():
+                head = await protocol.read()
+            else:
+                head = await _first(protocol, upload)
+            if head[0].code >= 200 or head[0].code == 101:
+                return head
+
+    async def fetch(self, url: str) -> bytes:
+        """A small document by GET, under the same address policy. Raises Rejected."""
+        base = urlsplit(url)
+        target = Target(base, f"fetch {base.netloc}", 5)
+        outgoing = Outgoing(
+            "GET", (base.path or "/") + (f"?{base.query}" if base.query else ""), []
+        )
+        answer = await self.send(
+            target, outgoing, Body.of(b""), Deadlines(10, 5, _MOST_FETCHED_BYTES)
+        )
+        try:
+            content = answer.body
+            if content is None:
+                content = b"".join([piece async for piece in answer.pieces()])
+        finally:
+            answer.release()
+        if answer.status != 200:
+            raise Rejected("upstream_invalid", f"The answer had status {answer.status}.")
+        return content
+
+
+class _StaleConnection(Exception):
+    """A kept connection was closed by the upstream before it answered anything."""
+
+
+async def _first(protocol: _Protocol, upload: asyncio.Task[None]) -> tuple[Any, StreamReader]:
+    """The next head, unless the upload fails before it comes."""
+    reading = asyncio.ensure_future(protocol.read())  # noqa: TID251 - ended below
+    try:
+        await asyncio.wait({reading, upload}, return_when=asyncio.FIRST_COMPLETED)
+        if upload.done() and not reading.done():
+            upload.result()
+        return await reading
+    finally:
+        reading.cancel()
+
+
+async def _upload(protocol: ResponseHandler, body: Body) -> None:
+    """Pass the caller's body on as it comes, never faster than the upstream takes it."""
+    chunked = body.declared_bytes is None
+    async for piece in body.pieces():
+        transport = protocol.transport
+        if transport is None:
+            return  # the upstream is gone; the reading side finds out
+        transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        await protocol._drain_helper()  # noqa: SLF001 - the pinned door
+    if chunked and protocol.transport is not None:
+        protocol.transport.write(b"0\r\n\r\n")
+
+
+def host_fits(host: str, pattern: str) -> bool:
+    """True when a host is on an allow-list: itself, or below `*.example.com`."""
+    host, pattern = host.lower().rstrip("."), pattern.lower().rstrip(".")
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+
+
+def _reason(error: ClientConnectorError) -> str:
+    """What went wrong, without addresses: the caller may not learn how the network looks."""
+    name = type(error).__name__
+    if "DNS" in name:
+        return "The upstream's host name could not be resolved."
+    if "Certificate" in name or "SSL" in name:
+        return "The upstream's TLS certificate or handshake was not accepted."
+    return "The upstream could not be reached."

@@ -1,0 +1,204 @@
+"""The usage writer: records wait in memory and go to PostgreSQL in batches, by COPY.
+
+The hot path appends to a list and never waits. While PostgreSQL is away, batches wait up to a
+bound; what does not fit is counted as dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+import sql
+from gateway.clock import utc_now
+from gateway.database import Database, DatabaseAway, Row, StatementFault, copy_records
+from gateway.metrics import Metrics
+from gateway.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+_DROP_PARTITIONS = sql.query("usage_writer.drop_partitions")
+_MAKE_PARTITION = sql.query("usage_writer.make_partition")
+_MAKE_STAGING = sql.query("usage_writer.make_staging")
+_MARK_KEYS_USED = sql.query("usage_writer.mark_keys_used")
+_MERGE_STAGING = sql.query("usage_writer.merge_staging")
+_USED = sql.query("usage_writer.used")
+
+_BATCH: Final = 5_000
+_RETRY_S: Final = 0.5
+_RETRY_MOST_S: Final = 5.0
+_PARTITIONS_EVERY_S: Final = 3_600
+_DAYS_AHEAD: Final = 2
+
+
+class UsageRecord(NamedTuple):
+    """One exchange as it is stored; the fields are the table's columns, `at` in Unix seconds."""
+
+    at: float
+    request_id: str
+    trace_id: str
+    team_id: str
+    connector_id: str | None
+    connector: str
+    endpoint: str
+    method: str
+    caller_type: str
+    caller_id: str
+    status: int
+    source: str
+    error_code: str
+    total_ms: float
+    upstream_ms: float
+    first_byte_ms: float
+    own_ms: float
+    bytes_in: int
+    bytes_out: int
+    attempts: int
+    cached: bool
+    client_gone: bool
+    target: str
+    client_address: str
+
+
+COLUMNS: Final = UsageRecord._fields
+
+
+class UsageWriter:
+    """Takes records from the filters and writes them in the background."""
+
+    def __init__(
+        self,
+        database: Database,
+        metrics: Metrics,
+        *,
+        flush_every_s: float,
+        most_waiting: int,
+        keep_days: int,
+    ) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._flush_every_s = flush_every_s
+        self._most_waiting = most_waiting
+        self._keep_days = keep_days
+        self._waiting: deque[UsageRecord] = deque()
+        self._tasks = Tasks()
+        self._wake = asyncio.Event()
+        metrics.usage_queue_depth = self._waiting.__len__
+
+    def put(self, record: UsageRecord) -> None:
+        """Keep a record; never waits. Past the bound the oldest is dropped and counted."""
+        waiting = self._waiting
+        waiting.append(record)
+        if len(waiting) >= _BATCH:
+            self._wake.set()
+            if len(waiting) > self._most_waiting:
+                waiting.popleft()
+                self._metrics.usage_records["dropped"] += 1
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._tasks.start(self._write_on(), "usage writer")
+        self._tasks.start(self._keep_partitions(), "usage partitions")
+
+    async def close(self, patience_s: float) -> None:
+        """Write what waits, for so long at most; what is left then is counted as dropped."""
+        await self._tasks.stop()
+        try:
+            async with asyncio.timeout(patience_s):
+                while self._waiting:
+                    try:
+                        await self._flush()
+                    except DatabaseAway:
+                        await asyncio.sleep(_RETRY_S)
+        except TimeoutError:
+            left = len(self._waiting)
+            self._metrics.usage_records["dropped"] += left
+            log.error("usage records are lost", extra={"records": left})  # noqa: TRY400 - not a bug
+
+    async def used(self, before: datetime) -> list[Row]:
+        """What callers used of their quotas today and this month, before a moment."""
+        return await self._database.rows(_USED, before)
+
+    async def _write_on(self) -> None:
+        wait = _RETRY_S
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._flush_every_s)
+            self._wake.clear()
+            try:
+                await self._flush()
+                while len(self._waiting) >= _BATCH:
+                    await self._flush()
+                wait = _RETRY_S
+                self._metrics.dependencies["postgresql"] = True
+            except DatabaseAway as away:
+                if self._metrics.dependencies.get("postgresql", True):
+                    log.warning("PostgreSQL is away", extra={"reason": str(away)})
+                self._metrics.dependencies["postgresql"] = False
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _RETRY_MOST_S)
+
+    async def _flush(self) -> None:
+        """Write one batch; when that fails it waits again, in its place."""
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
+        if not batch:
+            return
+        begun = time.perf_counter()
+        try:
+            await self._store(batch)
+        except BaseException:
+            self._waiting.extendleft(reversed(batch))
+            raise
+        self._metrics.usage_flush.observe(time.perf_counter() - begun)
+        await self._mark_keys_used(batch)
+
+    async def _store(self, batch: Sequence[UsageRecord]) -> None:
+        """Store a batch; a row that the database can't take is set aside, the others go on."""
+        rows = [(datetime.fromtimestamp(record.at, UTC), *record[1:]) for record in batch]
+        try:
+            async with self._database.transaction() as connection:
+                await connection.execute(_MAKE_STAGING)
+                await copy_records(connection, "usage_staging", COLUMNS, rows)
+                await connection.execute(_MERGE_STAGING)
+        except StatementFault:
+            if len(batch) == 1:
+                log.exception("a usage record can't be stored", extra={"request_id": batch[0][1]})
+                self._metrics.usage_records["dropped"] += 1
+                return
+            half = len(batch) // 2
+            await self._store(batch[:half])
+            await self._store(batch[half:])
+            return
+        self._metrics.usage_records["written"] += len(batch)
+
+    async def _mark_keys_used(self, batch: Sequence[UsageRecord]) -> None:
+        last: dict[str, float] = {}
+        for record in batch:
+            if record.caller_type == "key":
+                last[record.caller_id] = max(record.at, last.get(record.caller_id, 0.0))
+        if last:
+            times = [datetime.fromtimestamp(at, UTC) for at in last.values()]
+            with suppress(DatabaseAway):
+                await self._database.run(_MARK_KEYS_USED, list(last), times)
+
+    async def _keep_partitions(self) -> None:
+        """Make the partitions of the coming days and drop those past retention, each hour."""
+        while True:
+            try:
+                await self.keep_partitions(utc_now())
+                await asyncio.sleep(_PARTITIONS_EVERY_S)
+            except DatabaseAway:
+                await asyncio.sleep(_RETRY_MOST_S)
+
+    async def keep_partitions(self, now: datetime) -> None:
+        """Have partitions from yesterday to the day after tomorrow, and none past retention."""
+        today = now.astimezone(UTC).date()
+        for ahead in range(-1, _DAYS_AHEAD + 1):
+            await self._database.run(_MAKE_PARTITION, today + timedelta(days=ahead))
+        await self._database.run(_DROP_PARTITIONS, today - timedelta(days=self._keep_days))

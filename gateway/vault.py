@@ -1,0 +1,142 @@
+"""Secrets at rest: AES-256-GCM with a key id per value and the owner as associated data.
+
+A sealed value opens only in the row it was sealed for. Several master keys may be known at once;
+the first seals. References (`env:NAME`) are resolved here too, when the operator allows them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+_NONCE_BYTES: Final = 12
+
+
+class Sealed(NamedTuple):
+    """A sealed value: the id of the master key, and nonce + ciphertext + tag."""
+
+    key_id: str
+    content: bytes
+
+
+class VaultFault(Exception):
+    """A master key that can't be used, or a value that doesn't open; never holds a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class MasterKey:
+    """A 256-bit key and the id by which rows name it."""
+
+    id: str
+    key: bytes
+
+    def __repr__(self) -> str:
+        return f"MasterKey({self.id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An environment variable that connectors may use as a secret, for these hosts only."""
+
+    name: str
+    hosts: tuple[str, ...]
+
+
+class Vault:
+    """Seals, opens, and resolves references."""
+
+    def __init__(
+        self,
+        keys: Sequence[MasterKey],
+        references: Sequence[Reference] = (),
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        if not keys:
+            raise VaultFault("at least one master key is needed")
+        for key in keys:
+            if len(key.key) != 32:
+                raise VaultFault(f"master key {key.id!r} must be 32 bytes, base64")
+        self._ciphers = {key.id: AESGCM(key.key) for key in keys}
+        self._sealing = keys[0].id
+        self._references = {reference.name: reference for reference in references}
+        self._environ = environ
+
+    def seal(self, value: str, *, team: str, connector: str, name: str) -> Sealed:
+        """Seal a secret for one place: a team's connector (by id) and the secret's name."""
+        nonce = os.urandom(_NONCE_BYTES)
+        cipher = self._ciphers[self._sealing]
+        content = cipher.encrypt(nonce, value.encode("utf-8"), _place(team, connector, name))
+        return Sealed(self._sealing, nonce + content)
+
+    def open(self, sealed: Sealed, *, team: str, connector: str, name: str) -> str:
+        """The secret; VaultFault when the key is unknown or the value was sealed for another place."""
+        cipher = self._ciphers.get(sealed.key_id)
+        if cipher is None:
+            raise VaultFault(f"master key {sealed.key_id!r} is not configured")
+        nonce, content = sealed.content[:_NONCE_BYTES], sealed.content[_NONCE_BYTES:]
+        try:
+            return cipher.decrypt(nonce, content, _place(team, connector, name)).decode("utf-8")
+        except InvalidTag:
+            raise VaultFault(
+                f"secret {name!r} of connector {connector} does not open with master key {sealed.key_id!r}"
+            ) from None
+
+    def permits(self, reference: str, host: str) -> bool:
+        """True when the operator lets a connector to `host` use this reference and it has a value."""
+        return self.resolve(reference, host) is not None
+
+    def resolve(self, reference: str, host: str) -> str | None:
+        """The value behind `env:NAME` for a connector to `host`; None when not allowed or not set."""
+        kind, _, name = reference.partition(":")
+        allowed = self._references.get(name)
+        if kind != "env" or allowed is None or host.lower() not in allowed.hosts:
+            return None
+        return self._environ.get(name) or None
+
+
+def _place(team: str, connector: str, name: str) -> bytes:
+    """Associated data that no two places share: each part with its length in front."""
+    parts = [part.encode("utf-8") for part in (team, connector, name)]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def decode_key(text: str) -> bytes:
+    """A master key from its base64 text; VaultFault when it isn't 32 bytes."""
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        raise VaultFault("not base64") from None
+    if len(key) != 32:
+        raise VaultFault("not 32 bytes")
+    return key
+
+
+def key_file(path: Path) -> str:
+    """The text of a key file, made with 256 random bits and mode 0600 when it isn't there."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        text = base64.b64encode(secrets.token_bytes(32)).decode("ascii")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)  # whoever comes second keeps the first one's key
+        except FileExistsError:
+            return path.read_text(encoding="ascii").strip()
+    finally:
+        draft.unlink()
+    return text

@@ -1,0 +1,160 @@
+"""Messages as bytes: heads, and the framing of bodies (RFC 9112 6), both ways."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from gateway.exchange import Outgoing, Response
+from gateway.problems import Rejected
+
+_STATUS_LINES: Final = {
+    status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode("ascii")
+    for status in [entry.value for entry in HTTPStatus]
+}
+_NAMES: Final = re.compile(
+    rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:\n[!#$%&'*+.^_`|~0-9A-Za-z-]+)*"
+).fullmatch
+_BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+_CLOSE: Final = b"Connection: close\r\n"
+
+
+class AnswerBroken(ConnectionError):
+    """The answer could not be completed; what was sent of it must look cut off."""
+
+
+class Outlet(Protocol):
+    """Where bytes go: written at once, `drain` waits until there is room again."""
+
+    def write(self, block: bytes) -> None: ...
+    async def drain(self) -> None: ...
+
+
+class DateClock:
+    """The Date field (RFC 9110 6.6.1), made once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._field = b""
+
+    def field(self) -> bytes:
+        """`Date: …` with its line end."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._field = f"Date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
+        return self._field
+
+
+def status_line(status: int) -> bytes:
+    """The status line with our own reason phrase; an upstream's is never passed on."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def has_no_body(method: str, status: int) -> bool:
+    """True when the message ends with its head (RFC 9112 6.3)."""
+    return method == "HEAD" or status in {204, 304} or status < 200
+
+
+def head(response: Response, date: bytes, framing: bytes, *, close: bool) -> bytes:
+    """The head of an answer; Date is added when the answer has none."""
+    parts = [status_line(response.status)]
+    dated = False
+    for field in response.headers:
+        parts.append(b"%b: %b\r\n" % field)
+        if not dated and field[0].lower() == b"date":
+            dated = True
+    if not dated:
+        parts.append(date)
+    parts.append(framing)
+    if close:
+        parts.append(_CLOSE)
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+async def write(
+    outlet: Outlet, response: Response, *, method: str, date: bytes, close: bool, chunks: bool
+) -> None:
+    """Write an answer: one block when its body is bytes, else the head and each piece as it comes.
+
+    `chunks` is False for HTTP/1.0, which knows no chunks: the end of the connection is the end of
+    the body, so `close` must be set. Raises AnswerBroken when a body ends before its length.
+    """
+    body, status = response.body, response.status
+    if has_no_body(method, status):
+        length = len(body) if isinstance(body, bytes) and body else response.length
+        named = length is not None and status not in {204} and status >= 200
+        framing = b"Content-Length: %d\r\n" % length if named and length is not None else b""
+        outlet.write(head(response, date, framing, close=close))
+    elif isinstance(body, bytes):
+        framing = b"Content-Length: %d\r\n" % len(body)
+        outlet.write(head(response, date, framing, close=close) + body)
+        await outlet.drain()
+    elif response.length is not None:
+        framing = b"Content-Length: %d\r\n" % response.length
+        outlet.write(head(response, date, framing, close=close))
+        await _write_counted(outlet, body, response.length)
+    else:
+        framing = b"Transfer-Encoding: chunked\r\n" if chunks else b""
+        outlet.write(head(response, date, framing, close=close))
+        async for piece in body:
+            outlet.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunks else piece)
+            await outlet.drain()
+        if chunks:
+            outlet.write(b"0\r\n\r\n")
+
+
+async def _write_counted(outlet: Outlet, body: AsyncIterator[bytes], length: int) -> None:
+    left = length
+    async for piece in body:
+        left -= len(piece)
+        if left < 0:
+            raise AnswerBroken("the body is longer than its length says")
+        outlet.write(piece)
+        await outlet.drain()
+    if left:
+        raise AnswerBroken("the body is shorter than its length says")
+
+
+def request_head(
+    host_field: bytes, outgoing: Outgoing, declared_bytes: int | None, content: bytes | None
+) -> bytes:
+    """The request's head, and its body when that is here, as one block (RFC 9112 2.1)."""
+    parts = [f"{outgoing.method} {outgoing.target} HTTP/1.1\r\n".encode("ascii"), host_field]
+    parts += [b"%b: %b\r\n" % field for field in outgoing.headers]
+    if content is None:
+        if declared_bytes is None:
+            parts.append(b"Transfer-Encoding: chunked\r\n\r\n")
+        else:
+            parts.append(b"Content-Length: %d\r\n\r\n" % declared_bytes)
+    elif content or outgoing.method in {"POST", "PUT", "PATCH"}:
+        parts.append(b"Content-Length: %d\r\n\r\n" % len(content))
+        parts.append(content)
+    else:
+        parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def check_answer_head(message: Any) -> None:
+    """Refuse an answer that could break the framing of ours (RFC 9112 6.3, 11.1)."""
+    fields = message.raw_headers
+    if not 200 <= message.code <= 599:
+        raise Rejected("upstream_invalid", f"The upstream answered with status {message.code}.")
+    if fields and (
+        not _NAMES(b"\n".join([name for name, _ in fields]))
+        or _BAD_VALUE(b"".join([value for _, value in fields]))
+    ):
+        raise Rejected("upstream_invalid", "The upstream's answer has a malformed header field.")
+    if message.chunked and "content-length" in message.headers:
+        raise Rejected("upstream_invalid", "The upstream's answer is framed in two ways.")
+
+
+def declared_length(message: Any) -> int | None:
+    """The Content-Length of an answer, None when it has none."""
+    declared = message.headers.get("content-length")
+    return int(declared) if declared is not None and declared.isdigit() else None

@@ -1,0 +1,157 @@
+"""From settings to objects: everything that a worker process is made of, but the admin plane."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway import __version__
+from gateway.addresses import AddressPolicy, Allowed
+from gateway.clock import SystemClock, utc_now
+from gateway.config import Settings
+from gateway.database import Database
+from gateway.directory import Directory
+from gateway.limiter import Limiter, quotas_of
+from gateway.metrics import Metrics
+from gateway.model import Plan
+from gateway.runtime import Runtime
+from gateway.tasks import Tasks
+from gateway.tokens import TokenRules, Tokens, TrustedKey
+from gateway.upstream import Upstreams
+from gateway.usage import UsageWriter
+from gateway.vault import MasterKey, Reference, Vault, VaultFault, decode_key, key_file
+
+log = logging.getLogger(__name__)
+
+_MASTER_KEY_FILE: Final = "master.key"
+_SIGNING_KEY_FILE: Final = "signing.key"
+_FLUSH_PATIENCE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One process's objects: what filters get, and what the admin plane needs besides."""
+
+    runtime: Runtime
+    database: Database
+    vault: Vault
+    policy: AddressPolicy
+    default_plan: Plan
+
+
+def vault_of(settings: Settings, data: Path, environ: Mapping[str, str]) -> Vault:
+    """The vault with the configured master keys, or with one made in the data directory."""
+    keys = []
+    for entry in settings.secrets.master_keys:
+        try:
+            keys.append(MasterKey(entry.id, decode_key(entry.key)))
+        except VaultFault as fault:
+            raise VaultFault(f"secrets.master_keys: key {entry.id!r} is {fault}") from None
+    if not keys:
+        keys = [MasterKey("embedded", decode_key(key_file(data / _MASTER_KEY_FILE)))]
+    references = [
+        Reference(entry.name, tuple(host.lower() for host in entry.hosts))
+        for entry in settings.secrets.environment
+    ]
+    return Vault(keys, references, environ)
+
+
+def tokens_of(settings: Settings, data: Path, upstreams: Upstreams | None = None) -> Tokens:
+    """The token rules with the configured keys, or with a HS256 key made in the data directory."""
+    auth = settings.auth
+    rules = TokenRules(
+        auth.issuer,
+        auth.audience,
+        auth.leeway_s,
+        auth.longest_life_s,
+        auth.user_claim,
+        auth.teams_claim,
+        auth.role_claim,
+    )
+    keys = [
+        TrustedKey(key.algorithm, key.secret or key.public_key or "", key.jwks_url or "", key.kid)
+        for key in auth.keys
+    ]
+    if not keys:
+        keys = [TrustedKey("HS256", key_file(data / _SIGNING_KEY_FILE))]
+    return Tokens(rules, keys, upstreams.fetch if upstreams is not None else None)
+
+
+def policy_of(settings: Settings) -> AddressPolicy:
+    """Which addresses may be connected to."""
+    return AddressPolicy(Allowed.parse(text) for text in settings.upstream.allow_networks)
+
+
+def default_plan_of(settings: Settings) -> Plan:
+    """The numbers of a team's default plan."""
+    limits = settings.limits
+    return Plan(
+        id="",
+        name="default",
+        rate_limit=limits.rate_limit,
+        rate_window_s=limits.rate_window_s,
+        daily_quota=limits.daily_quota,
+        monthly_quota=limits.monthly_quota,
+        max_request_size=limits.max_request_size,
+        max_response_size=limits.max_response_size,
+    )
+
+
+@asynccontextmanager
+async def worker(
+    settings: Settings, dsn: str, data: Path, environ: Mapping[str, str]
+) -> AsyncIterator[Worker]:
+    """Everything open and running; closed in reverse, usage records written last."""
+    clock = SystemClock()
+    metrics = Metrics(__version__)
+    policy, plan = policy_of(settings), default_plan_of(settings)
+    vault = vault_of(settings, data, environ)
+    database = Database(
+        dsn,
+        most_connections=settings.database.most_connections,
+        timeout_s=settings.database.timeout_s,
+    )
+    await database.open()
+    upstreams = Upstreams(
+        policy,
+        idle_s=settings.upstream.idle_s,
+        dns_ttl_s=settings.upstream.dns_ttl_s,
+        ca_file=settings.upstream.ca_file,
+    )
+    directory = Directory(database, vault, plan, clock)
+    limiter = Limiter(clock)
+    usage = UsageWriter(
+        database,
+        metrics,
+        flush_every_s=settings.usage.flush_every_s,
+        most_waiting=settings.usage.most_waiting,
+        keep_days=settings.usage.keep_days,
+    )
+    tokens = tokens_of(settings, data, upstreams)
+    runtime = Runtime(directory, tokens, limiter, upstreams, usage, metrics)
+    metrics.watch_directory(lambda: directory.changes, lambda: directory.hearing)
+    tasks = Tasks()
+    directory.start()
+    usage.start()
+    tasks.start(_restore_quotas(usage, limiter), "quota counts")
+    try:
+        yield Worker(runtime, database, vault, policy, plan)
+    finally:
+        await tasks.stop()
+        await upstreams.close()
+        await usage.close(_FLUSH_PATIENCE_S)
+        await directory.close()
+        await database.close()
+
+
+async def _restore_quotas(usage: UsageWriter, limiter: Limiter) -> None:
+    """Count what was used before this process began; counters in memory begin at zero."""
+    for row in await usage.used(utc_now()):
+        counted = Plan(id="", name="", daily_quota=0, monthly_quota=0, time_zone=row["time_zone"])
+        team, kind, caller = row["team_id"], row["caller_type"], row["caller_id"]
+        for quota in quotas_of(team, kind, caller, counted):
+            limiter.restore(quota, row["today" if quota.period == "day" else "this_month"])

@@ -1,0 +1,392 @@
+"""The rules of the house: who imports whom, one door per third party, names, sizes, and no strays.
+
+A rule takes a module and gives its faults. Each rule is tried on a text that breaks it, too.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from configparser import ConfigParser
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+import gateway
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("gateway", "filters", "admin", "sql", "templates")
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "sql": set(),
+    "templates": set(),
+    "gateway": {"gateway", "sql"},
+    "gateway/__main__.py": {"gateway", "sql", "admin"},  # the composition root
+    "filters": {"gateway"},
+    "admin": {"admin", "gateway", "sql", "templates"},
+}
+
+DOORS = {
+    "aiohttp.*Connector": {"gateway/upstream.py"},
+    "aiohttp.*Resolver": {"gateway/upstream.py"},
+    "aiohttp.Client*": {"gateway/upstream.py"},
+    "aiohttp.client*": {"gateway/upstream.py"},
+    "aiohttp.connector": {"gateway/upstream.py"},
+    "aiohttp.request": {"gateway/upstream.py"},
+    "aiohttp.resolver": {"gateway/upstream.py"},
+    "asyncpg": {"gateway/database.py"},
+    "cryptography": {"gateway/tokens.py", "gateway/vault.py"},
+    "jsonschema_rs": {"gateway/rules.py"},
+    "jwt": {"gateway/tokens.py"},
+    "prometheus_client": {"gateway/metrics.py"},
+    "re2": {"gateway/rules.py"},
+    "redis": {"gateway/limiter.py", "gateway/*store*.py"},
+    "rich": {"gateway/__main__.py", "gateway/console.py"},
+    "uvloop": {"gateway/__main__.py", "gateway/console.py"},
+    "yaml": {"gateway/config.py"},
+}
+
+UNTESTED = {
+    "gateway/runtime.py": "a record without behaviour; what could go wrong, its growth, is tested here",
+}
+
+FILTER_LINES, MODULE_LINES, FUNCTION_LINES, RUNTIME_FIELDS = 200, 400, 60, 6
+
+EMPTY_WORDS = {"base", "common", "data", "helper", "helpers", "info"}
+EMPTY_WORDS |= {"manager", "misc", "process", "service", "util", "utils"}
+
+CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*|__all__")
+DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+CONTAINERS = {"dict", "list", "set"}
+GROWING = {"Counter", "OrderedDict", "WeakKeyDictionary", "WeakSet", "bytearray", "defaultdict"}
+GROWING |= {"WeakValueDictionary", "deque"}
+
+# In upper case anywhere in a text; in any case where the text begins with it.
+STATEMENT = r"(?:SELECT\s.*?\sFROM|INSERT\s+INTO|UPDATE\s+\S+\s+SET|DELETE\s+FROM)\s"
+SQL = re.compile(rf"\b{STATEMENT}|\A\s*(?i:{STATEMENT})", re.S)
+NOTIFICATION = re.compile(r"\b(?:LISTEN|NOTIFY)\s+\w")
+
+SKIPS = (
+    "pytest.skip",
+    "pytest.xfail",
+    "pytest.importorskip",
+    "pytest.mark.skip*",
+    "pytest.mark.xfail",
+)
+
+# A letter in brackets keeps this file from holding what it looks for.
+ELSEWHERE = re.compile(
+    r"(?<![\w.])/(?:work|farm)/|/tmp/ven[v]\b|\bworkplac[e]\b|\bCE[O]\b|\bshared/(?:design|reference|seed)/"
+)
+DOCUMENT = re.compile(r"(?<![\w:/.*}-])(?:[\w-]+/)*([\w-]+\.md)\b")
+
+
+@dataclass(frozen=True)
+class Module:
+    """A Python file: its path from the root and its text."""
+
+    path: str
+    text: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @property
+    def package(self) -> str:
+        return self.path.partition("/")[0]
+
+    @property
+    def stem(self) -> str:
+        return Path(self.path).stem
+
+    def definitions(self) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                yield node
+
+    def imports(self) -> Iterator[tuple[str, str]]:
+        """Give what is imported: the name that stands for it here, if any, and its full name."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                for name in node.names:
+                    first = name.name.partition(".")[0]
+                    yield name.asname or "", name.name
+                    yield (first, first) if not name.asname else ("", name.name)
+            elif isinstance(node, ast.ImportFrom):
+                folder = self.path.split("/")[: -node.level] if node.level else []
+                origin = ".".join([*folder, *filter(None, [node.module])])
+                for name in node.names:
+                    yield name.asname or name.name, f"{origin}.{name.name}"
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+                yield "", str(getattr(node.args[0], "value", ""))
+
+    def names(self) -> set[str]:
+        """Return the full names that are imported, or reached by attribute from an import."""
+        found = {full for _, full in self.imports()}
+        bound = dict(self.imports())
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Attribute):
+                first, _, rest = ast.unparse(node).partition(".")
+                if first in bound:
+                    found.add(f"{bound[first]}.{rest}")
+        return found
+
+
+Rule = Callable[[Module], Iterator[str]]
+
+
+def imports_only_what_its_layer_may(module: Module) -> Iterator[str]:
+    allowed = MAY_IMPORT.get(module.path, MAY_IMPORT[module.package])
+    for name in sorted({full.partition(".")[0] for _, full in module.imports()}):
+        if name in PACKAGES and name not in allowed:
+            yield f"imports {name}"
+
+
+def goes_through_the_doors(module: Module) -> Iterator[str]:
+    for name in sorted(module.names()):
+        for pattern, doors in DOORS.items():
+            named = fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+            if named and not any(fnmatchcase(module.path, door) for door in doors):
+                yield f"uses {name}, whose door is {', '.join(sorted(doors))}"
+
+
+def has_its_test_file(module: Module) -> Iterator[str]:
+    path = Path(module.path)
+    test = Path("tests", path.parent, f"test_{path.stem.strip('_')}.py")
+    if path.stem != "__init__" and (ROOT / test).exists() == (module.path in UNTESTED):
+        yield f"is in UNTESTED and {test} exists" if module.path in UNTESTED else f"lacks {test}"
+
+
+def keeps_the_sizes(module: Module) -> Iterator[str]:
+    lines = module.text.count("\n")
+    if lines > (most := FILTER_LINES if module.package == "filters" else MODULE_LINES):
+        yield f"has {lines} lines, more than {most}"
+    for node in module.definitions():
+        lines = (node.end_lineno or 0) - node.lineno + 1
+        if lines > FUNCTION_LINES and not isinstance(node, ast.ClassDef):
+            yield f"{node.name} has {lines} lines, more than {FUNCTION_LINES}"
+        if module.path == "gateway/runtime.py" and isinstance(node, ast.ClassDef):
+            fields = sum(isinstance(part, ast.AnnAssign) for part in node.body)
+            if fields > RUNTIME_FIELDS:
+                yield f"{node.name} has {fields} fields, more than {RUNTIME_FIELDS}"
+
+
+def opens_with_a_docstring(module: Module) -> Iterator[str]:
+    if not ast.get_docstring(module.tree):
+        yield "has no docstring"
+
+
+def names_say_something(module: Module) -> Iterator[str]:
+    for name in module.path.removesuffix(".py").split("/"):
+        if name.strip("_").rpartition("_")[2] in EMPTY_WORDS:
+            yield f"{name}: a name that says nothing"
+    for node in module.definitions():
+        words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", node.name) or [""]
+        empty = EMPTY_WORDS | ({"handler"} if isinstance(node, ast.ClassDef) else set())
+        if words[-1].lower() in empty or words[0] == "do":
+            yield f"{node.name}: a name that says nothing"
+
+
+def keeps_no_state(module: Module) -> Iterator[str]:
+    if module.package not in {"gateway", "filters", "admin"}:
+        return
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Global):
+            yield f"rebinds {', '.join(node.names)} of the module"
+    for node in outside_functions(module.tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for name in map(ast.unparse, targets):
+                if may_change(node.value, constant=CONSTANT.fullmatch(name) is not None):
+                    yield f"{name} is state of the module"
+
+
+def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(
+            child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+        ):
+            yield child
+            yield from outside_functions(child)
+
+
+def may_change(value: ast.expr | None, *, constant: bool) -> bool:
+    """Tell whether this is a container that is there to be filled: no constant, or an empty one."""
+    if isinstance(value, ast.Call):
+        name = ast.unparse(value.func).rpartition(".")[2]
+        return name in GROWING or (name in CONTAINERS and not (constant and value.args))
+    if isinstance(value, DISPLAYS):
+        filled = getattr(value, "elts", True) and getattr(value, "keys", True)
+        return not (constant and filled)
+    return False
+
+
+def leaves_sql_to_the_folder_sql(module: Module) -> Iterator[str]:
+    if module.package == "sql":
+        return
+    documentation = {
+        ast.get_docstring(node, clean=False) for node in [module.tree, *module.definitions()]
+    }
+    for node in ast.walk(module.tree):
+        text = string(node)
+        if text in documentation:
+            continue
+        if SQL.search(text) or (NOTIFICATION.search(text) and module.path not in DOORS["asyncpg"]):
+            yield f"line {getattr(node, 'lineno', 0)} holds SQL"
+
+
+def string(node: ast.AST) -> str:
+    """Return the text of a string, with x for each value put into it."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(string(part) or "x" for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else ""
+
+
+def skips_nothing(module: Module) -> Iterator[str]:
+    for name in sorted(module.names()):
+        if any(fnmatchcase(name, skip) for skip in SKIPS):
+            yield f"uses {name}: make what the test needs, or fail"
+
+
+RULES: dict[Rule, tuple[str, ...]] = {
+    imports_only_what_its_layer_may: PACKAGES,
+    goes_through_the_doors: PACKAGES,
+    has_its_test_file: PACKAGES,
+    keeps_the_sizes: PACKAGES,
+    opens_with_a_docstring: (*PACKAGES, "tests"),
+    names_say_something: PACKAGES,
+    keeps_no_state: PACKAGES,
+    leaves_sql_to_the_folder_sql: PACKAGES,
+    skips_nothing: ("tests",),
+}
+
+
+def modules(folders: tuple[str, ...]) -> list[Module]:
+    paths = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return [Module(path.relative_to(ROOT).as_posix(), path.read_text("utf-8")) for path in paths]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_module(rule: Rule) -> None:
+    found = modules(RULES[rule])
+    faults = [f"{module.path}: {fault}" for module in found for fault in rule(module)]
+
+    assert found
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        (imports_only_what_its_layer_may, "sql/__init__.py", "import gateway.keys"),
+        (imports_only_what_its_layer_may, "gateway/server.py", "from admin import api"),
+        (imports_only_what_its_layer_may, "gateway/server.py", "import_module('filters.proxy')"),
+        (imports_only_what_its_layer_may, "filters/quota.py", "from filters import rate_limit"),
+        (imports_only_what_its_layer_may, "filters/quota.py", "from . import rate_limit"),
+        (imports_only_what_its_layer_may, "filters/quota.py", "import sql"),
+        (imports_only_what_its_layer_may, "admin/keys.py", "def f():\n    import filters"),
+        (goes_through_the_doors, "admin/keys.py", "import asyncpg"),
+        (goes_through_the_doors, "admin/keys.py", "from redis.asyncio import Redis"),
+        (goes_through_the_doors, "gateway/health.py", "import aiohttp\naiohttp.ClientSession()"),
+        (goes_through_the_doors, "gateway/health.py", "from aiohttp import TCPConnector"),
+        (goes_through_the_doors, "gateway/health.py", "from aiohttp import client_proto as p"),
+        (goes_through_the_doors, "gateway/health.py", "import aiohttp as a\na.connector.x()"),
+        (has_its_test_file, "gateway/nowhere.py", ""),
+        (keeps_the_sizes, "filters/quota.py", "x = 1\n" * 201),
+        (keeps_the_sizes, "gateway/keys.py", "x = 1\n" * 401),
+        (keeps_the_sizes, "gateway/keys.py", "def f():\n" + "    x = 1\n" * 60),
+        (keeps_the_sizes, "gateway/runtime.py", "class Runtime:\n" + "    x: int\n" * 7),
+        (opens_with_a_docstring, "gateway/keys.py", "x = 1"),
+        (names_say_something, "gateway/key_utils.py", ""),
+        (names_say_something, "admin/common/keys.py", ""),
+        (names_say_something, "gateway/keys.py", "class KeyManager: ..."),
+        (names_say_something, "gateway/keys.py", "class HTTPHandler: ..."),
+        (names_say_something, "gateway/keys.py", "def do_it(): ..."),
+        (names_say_something, "gateway/keys.py", "async def process(): ..."),
+        (keeps_no_state, "filters/quota.py", "seen: set[str] = set()"),
+        (keeps_no_state, "filters/quota.py", "SEEN = {}"),
+        (keeps_no_state, "filters/quota.py", "if True:\n    counts = {'a': 1}"),
+        (keeps_no_state, "filters/quota.py", "COUNTS = collections.defaultdict(int)"),
+        (keeps_no_state, "filters/quota.py", "def f():\n    global x\n    x = 1"),
+        (leaves_sql_to_the_folder_sql, "admin/keys.py", "x = 'SELECT id\\nFROM t '"),
+        (leaves_sql_to_the_folder_sql, "admin/keys.py", "x = f'select {a} from {b} '"),
+        (leaves_sql_to_the_folder_sql, "admin/keys.py", "x = 'UPDATE key SET name = $1'"),
+        (leaves_sql_to_the_folder_sql, "admin/keys.py", "x = 'WITH a AS (DELETE FROM t )'"),
+        (leaves_sql_to_the_folder_sql, "admin/keys.py", "x = f'NOTIFY {channel}'"),
+        (skips_nothing, "tests/test_keys.py", "import pytest\npytest.mark.skipif(True)"),
+    ],
+)
+def test_each_rule_finds_its_fault(rule: Rule, path: str, text: str) -> None:
+    assert list(rule(Module(path, text)))
+
+
+def test_rules_let_plain_code_pass() -> None:
+    text = '''"""Select a key from those of the team."""
+
+from __future__ import annotations
+
+import aiohttp
+from aiohttp import web
+
+NAMES = {"a": 1}
+ORDER: tuple[str, ...] = ()
+log = logging.getLogger(__name__)
+
+def update(answer: web.Response) -> str:
+    """Update the set of keys. SELECT one FROM many."""
+    seen = {}
+    return f"pick one from {seen}"
+'''
+    module = Module("gateway/runtime.py", text)
+
+    assert [(rule.__name__, fault) for rule in RULES for fault in rule(module)] == []
+
+
+def test_exceptions_are_still_needed() -> None:
+    assert {path for path in UNTESTED if not (ROOT / path).exists()} == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_comes_from_our_folder(package: str) -> None:
+    """Other distributions ship packages of these names, too."""
+    found = importlib.import_module(package).__file__
+
+    assert found is not None
+    assert Path(found).parent == ROOT / package
+
+
+def test_repository_speaks_of_the_product_alone() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - any git does
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout.split("\0")  # fmt: skip
+    files = [ROOT / name for name in listed if name and (ROOT / name).is_file()]
+    known = {path.name for path in files}
+    faults = []
+    for path in files:
+        if "vendor" in path.parts:
+            continue
+        for number, line in enumerate(path.read_bytes().decode("utf-8", "replace").split("\n"), 1):
+            strays = [name for name in DOCUMENT.findall(line) if name not in known]
+            if strays or ELSEWHERE.search(line):
+                faults.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+
+    assert files
+    assert not faults, "\n".join(faults)
+
+
+def test_version_is_the_same_everywhere() -> None:
+    shipped = ConfigParser()
+    shipped.read(ROOT / "setup.cfg", "utf-8")
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    latest = re.search(r"^## \[(.+)\] - (?:Unreleased|\d{4}-\d\d-\d\d)$", changelog, re.M)
+
+    assert latest is not None
+    assert gateway.__version__ == shipped["metadata"]["version"] == latest[1]
