@@ -70,7 +70,9 @@ class Authenticate:
         parsed = keys.parse(value)
         if parsed is None:
             raise refused()
-        record = await self._directory.key(parsed.public_id)
+        record = self._directory.held_key(parsed.public_id)
+        if record is None and parsed.is_intact:
+            record = await self._directory.key(parsed.public_id)
         if record is None:
             keys.same(parsed.digest, keys.NO_DIGEST)
             raise refused()

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.runtime import Runtime
-from gateway.upstream import Deadlines
+from gateway.upstream import Bounds
 from gateway.wire import has_no_body
 
 
@@ -41,7 +41,7 @@ class Proxy:
             most = own
         target = self._upstreams.target(connector)
         exchange.target = target.label
-        limits = Deadlines(endpoint.timeout_s, endpoint.idle_timeout_s, most, endpoint.streaming)
+        limits = Bounds(endpoint.timeout_s, endpoint.idle_timeout_s, most, endpoint.streaming)
         begun = time.perf_counter()
         try:
             answer = await self._upstreams.send(target, outgoing, exchange.body, limits)

@@ -46,7 +46,7 @@ class Quota:
 
     async def _take(self, exchange: Exchange, quotas: list[QuotaLimit]) -> None:
         decision = await self._limiter.admit(quotas)
-        exchange.limits += decision.standings
+        exchange.limits += tuple(decision.standings)
         if decision.admitted:
             self._metrics.limit_decided("quota", "admitted", MODE)
             return

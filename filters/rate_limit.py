@@ -1,11 +1,12 @@
-"""How fast: the plan's rate for the caller, and the endpoint's own rate when it has one.
+"""How fast: the plan's rate for the caller, the endpoint's own rate, and how many at a time.
 
-Answers 429 `rate_limited` with the exact waiting time in Retry-After.
+Answers 429 `rate_limited` with the exact waiting time in Retry-After, or `too_many_concurrent`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
@@ -33,8 +34,10 @@ class RateLimit:
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
         caller, endpoint = exchange.caller, exchange.endpoint
+        if caller.plan.max_concurrent is not None:
+            self._enter(exchange, caller, caller.plan.max_concurrent)
         decision = await self._limiter.admit(_rates(caller, endpoint))
-        exchange.limits += decision.standings
+        exchange.limits += tuple(decision.standings)
         if not decision.admitted:
             refusing = decision.refusing
             self._metrics.limit_decided(refusing.limit.policy, "refused", MODE)
@@ -46,6 +49,18 @@ class RateLimit:
             )
         self._metrics.limit_decided("rate", "admitted", MODE)
         return await proceed(exchange)
+
+    def _enter(self, exchange: Exchange, caller: Caller, most: int) -> None:
+        """Hold a place until the exchange is over, its answer's last byte included."""
+        who = f"{caller.team} {caller.kind} {caller.id}"
+        if not self._limiter.enter(who, most):
+            self._metrics.limit_decided("concurrent", "refused", MODE)
+            raise Rejected(
+                "too_many_concurrent",
+                f"The plan allows {most} requests at the same time.",
+                retry_after_s=1,
+            )
+        exchange.on_exit(partial(self._limiter.leave, who))
 
 
 def _rates(caller: Caller, endpoint: Endpoint) -> list[Rate]:

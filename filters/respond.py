@@ -7,6 +7,7 @@ with the request's id, whose cause is in the log.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -17,6 +18,7 @@ from gateway.mapping import HOP_BY_HOP, VIA
 from gateway.options import switch
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
+from gateway.server import FAULT
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +61,7 @@ class Respond:
             return self._refusal(exchange, rejected)
         except Exception:
             log.exception("a filter failed", extra={"request_id": exchange.request_id})
-            fault = "The gateway has a fault; its log has this request id."
-            return self._refusal(exchange, Rejected("internal", fault))
+            return self._refusal(exchange, Rejected("internal", FAULT))
         if exchange.source == "upstream":
             response.headers = self._kept(exchange, response.headers)
             if exchange.endpoint.envelope:
@@ -114,7 +115,7 @@ def _filter_of(rejected: Rejected) -> str:
     return found
 
 
-def _limit_fields(standings: list[Standing], *, legacy: bool) -> RawHeaders:
+def _limit_fields(standings: Sequence[Standing], *, legacy: bool) -> RawHeaders:
     """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10)."""
     tightest = standings[0]
     policies = []

@@ -17,6 +17,7 @@ from gateway import __version__, pipeline
 from gateway.config import Settings, read
 from gateway.console import Screen, complain
 from gateway.database import Database, DatabaseAway, MigrationFault
+from gateway.demonstration import DemoFault
 from gateway.embedded import EmbeddedFault, Postgres, data_directory
 from gateway.listeners import ListenFault
 from gateway.options import OptionFaults
@@ -26,7 +27,7 @@ from gateway.vault import VaultFault
 from gateway.wiring import Worker, tokens_of
 
 _FAULTS = (
-    DatabaseAway, EmbeddedFault, ListenFault, MigrationFault, TokenFault, VaultFault,
+    DatabaseAway, DemoFault, EmbeddedFault, ListenFault, MigrationFault, TokenFault, VaultFault,
 )  # fmt: skip
 
 
@@ -84,10 +85,12 @@ def _load(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Settin
     return read(given.config, environ)
 
 
-def _data(environ: Mapping[str, str]) -> Path:
+def _data_directory(environ: Mapping[str, str]) -> Path:
     data = data_directory(environ, root=os.geteuid() == 0)
     try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o711)
+        if not data.is_dir():
+            data.mkdir(parents=True)
+            data.chmod(0o711)  # PostgreSQL's account may pass through, but not look
     except OSError as error:
         raise EmbeddedFault(
             f"the data directory {data} can't be made ({error.strerror}): set GATEWAY_DATA_DIR"
@@ -97,7 +100,9 @@ def _data(environ: Mapping[str, str]) -> Path:
 
 def _serve(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings, _ = _load(given, environ)
-    plan = Plan(settings, pipeline.plan(settings.pipeline), _data(environ), environ, given.demo)
+    plan = Plan(
+        settings, pipeline.plan(settings.pipeline), _data_directory(environ), environ, given.demo
+    )
     return uvloop.run(serve(plan, _admin, Screen()))
 
 
@@ -150,7 +155,7 @@ def _migrate(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
 async def _migrated(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     if settings.database.dsn is not None:
         return await _migrate_at(settings.database.dsn)
-    async with Postgres(_data(environ), environ) as postgres:
+    async with Postgres(_data_directory(environ), environ) as postgres:
         return await _migrate_at(postgres.dsn)
 
 
@@ -165,7 +170,7 @@ async def _migrate_at(dsn: str) -> list[str]:
 
 def _token(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings, _ = _load(given, environ)
-    tokens = tokens_of(settings, _data(environ))
+    tokens = tokens_of(settings, _data_directory(environ))
     print(tokens.mint(team=given.team, role=given.role, user=given.user, life_s=given.ttl))
     return 0
 

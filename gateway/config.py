@@ -28,7 +28,7 @@ from gateway.options import (
     texts,
     whole,
 )
-from gateway.tokens import ALGORITHMS, HMAC
+from gateway.tokens import ALGORITHMS, HMAC, check_key
 
 _REFERENCE: Final = re.compile(
     r"\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?)\}"
@@ -132,8 +132,8 @@ class TrustedKeySettings:
             raise ValueError("give one of secret, public_key and jwks_url")
         if (self.algorithm in HMAC) != (self.secret is not None):
             raise ValueError("secret goes with HS256, HS384 and HS512, and only with them")
-        if self.secret is not None and len(self.secret.encode()) < 32:
-            raise ValueError("a HMAC secret has at least 32 bytes")
+        if self.jwks_url is None:
+            check_key(self.algorithm, given[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ class Database:
     ) -> Callable[[], Any]:
         """Hear changes on a connection of their own; `lost` is called once when it breaks.
 
-        Answers the coroutine function that closes it.
+        Answers the coroutine function that closes it. Raises DatabaseAway.
         """
         try:
             connection = await asyncpg.connect(
@@ -151,10 +151,14 @@ class Database:
                     "application_name": "service-gateway listen",
                 },
             )
-        except AWAY as error:
+            connection.add_termination_listener(lambda _connection: lost())
+            try:
+                await connection.add_listener(CHANNEL, lambda *event: heard(str(event[3])))
+            except BaseException:
+                connection.terminate()
+                raise
+        except (*AWAY, asyncpg.PostgresError) as error:  # whatever it is, it may pass
             raise DatabaseAway(str(error) or type(error).__name__) from error
-        connection.add_termination_listener(lambda _connection: lost())
-        await connection.add_listener(CHANNEL, lambda *event: heard(str(event[3])))
         return connection.close
 
     async def migrate(self) -> list[str]:

@@ -168,10 +168,13 @@ class Directory:
         """Grows with each announced change; what `gateway_config_version` shows."""
         self.hearing = False
 
+    def held_key(self, public_id: str) -> KeyRecord | None:
+        """A key that is in memory and in force; never waits."""
+        return self._keys.held(public_id)
+
     async def key(self, public_id: str) -> KeyRecord | None:
         """A key by its public id. Raises Rejected `store_unavailable` when it can't be known."""
-        held = self._keys.held(public_id)
-        return held if held is not None else await _known(self._keys.get(public_id))
+        return await _known(self._keys.get(public_id))
 
     async def connector(self, team: str, slug: str) -> Connector | Draft | None:
         """A team's connector by its slug; a Draft when it isn't published."""

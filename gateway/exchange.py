@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from gateway.problems import MEDIA_TYPE, Rejected, render
@@ -25,6 +26,7 @@ class Source(Protocol):
     """Where a body's bytes come from: the reading side of aiohttp's StreamReader."""
 
     def is_eof(self) -> bool: ...
+    def at_eof(self) -> bool: ...
     async def readany(self) -> bytes: ...
     def read_nowait(self, n: int = -1, /) -> bytes: ...
 
@@ -104,7 +106,7 @@ class Body:
             self._on_first_read()
             self._on_first_read = None
         source = self._source
-        while source is not None and not source.is_eof():
+        while source is not None and not source.at_eof():  # is_eof() is true before the last piece
             if piece := await source.readany():
                 yield self._count(piece)
 
@@ -130,9 +132,9 @@ class Outgoing:
     """
 
     method: str
-    target: str
-    headers: RawHeaders
-    body: bytes | None = None
+    target: str = field(repr=False)  # this and the next may hold secrets
+    headers: RawHeaders = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
     sent: int = 0
 
 
@@ -167,12 +169,27 @@ def refusal(rejected: Rejected, request_id: str) -> Response:
 class Exchange:
     """One request, what the filters found out about it, and what became of it."""
 
-    __slots__ = (
-        "at", "attempts", "body", "bytes_out", "cached", "caller", "client_address", "client_gone",
-        "connector", "endpoint", "error_code", "exits", "first_byte_s", "headers", "limits",
-        "method", "outgoing", "params", "path", "query", "raw_headers", "request_id", "scheme",
-        "source", "started_s", "status", "target", "traceparent", "upstream_s",
-    )  # fmt: skip
+    # What a request begins with costs nothing: it is on the class until a filter sets it. Until a
+    # filter gives them, caller, connector, endpoint and outgoing are None; a filter that `needs`
+    # one is never called then.
+    caller: Caller = None  # type: ignore[assignment] # see above
+    connector: Connector = None  # type: ignore[assignment] # see above
+    endpoint: Endpoint = None  # type: ignore[assignment] # see above
+    outgoing: Outgoing = None  # type: ignore[assignment] # see above
+    params: Mapping[str, str] = MappingProxyType({})
+    limits: tuple[Standing, ...] = ()
+
+    status = 0
+    source = "gateway"
+    error_code = ""
+    attempts = 0
+    target = ""
+    cached = False
+    client_gone = False
+    upstream_s = 0.0
+    first_byte_s = 0.0
+    bytes_out = 0
+    _exits: list[Callable[[], None]] | None = None
 
     def __init__(
         self,
@@ -186,7 +203,6 @@ class Exchange:
         client_address: str,
         request_id: str,
         traceparent: str = "",
-        scheme: str = "http",
         at: float | None = None,
     ) -> None:
         self.method = method
@@ -201,30 +217,9 @@ class Exchange:
         self.client_address = client_address
         self.request_id = request_id
         self.traceparent = traceparent
-        self.scheme = scheme
         self.at = time.time() if at is None else at
         """When the request came, as Unix time in seconds."""
         self.started_s = time.perf_counter()
-
-        # Until a filter gives them these are None; a filter that `needs` one is never called then.
-        self.caller: Caller = None  # type: ignore[assignment] # see above
-        self.connector: Connector = None  # type: ignore[assignment] # see above
-        self.endpoint: Endpoint = None  # type: ignore[assignment] # see above
-        self.params: Mapping[str, str] = {}
-        self.limits: list[Standing] = []
-        self.outgoing: Outgoing = None  # type: ignore[assignment] # see above
-
-        self.status = 0
-        self.source = "gateway"
-        self.error_code = ""
-        self.attempts = 0
-        self.target = ""
-        self.cached = False
-        self.client_gone = False
-        self.upstream_s = 0.0
-        self.first_byte_s = 0.0
-        self.bytes_out = 0
-        self.exits: list[Callable[[], None]] = []
 
     @property
     def known_caller(self) -> Caller | None:
@@ -247,11 +242,13 @@ class Exchange:
 
     def on_exit(self, release: Callable[[], None]) -> None:
         """Call this when the exchange is over, whatever happened; last in, first out."""
-        self.exits.append(release)
+        if self._exits is None:
+            self._exits = []
+        self._exits.append(release)
 
     def close(self) -> None:
         """Run what was registered by `on_exit`."""
-        exits = self.exits
+        exits = self._exits
         while exits:
             exits.pop()()
 

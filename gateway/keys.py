@@ -30,10 +30,16 @@ class NewKey(NamedTuple):
 
 
 class ParsedKey(NamedTuple):
-    """A well-formed key: the id to look it up by and the digest to compare."""
+    """A key taken apart: the id to look it up by and the digest to compare."""
 
     public_id: str
     digest: bytes
+    value: str
+
+    @property
+    def is_intact(self) -> bool:
+        """False for a typing error: the checksum doesn't fit. Asked before a look-up only."""
+        return _checksum(self.value[:-6]) == self.value[-6:]
 
 
 def make(public_id: str | None = None) -> NewKey:
@@ -45,13 +51,10 @@ def make(public_id: str | None = None) -> NewKey:
 
 
 def parse(value: str) -> ParsedKey | None:
-    """Take a key apart; None when it is malformed or mistyped."""
+    """Take a key apart; None when it is malformed."""
     if len(value) != LENGTH or not value.isascii() or value[11] != "_":
         return None
-    body, check = value[:-6], value[-6:]
-    if _checksum(body) != check:
-        return None
-    return ParsedKey(value[3:11], _digest(body[12:]))
+    return ParsedKey(value[3:11], _digest(value[12:-6]), value)
 
 
 def same(left: bytes, right: bytes) -> bool:

@@ -94,6 +94,22 @@ class Limiter:
         self._arrivals: OrderedDict[str, float] = OrderedDict()
         self._counts: OrderedDict[str, tuple[str, int]] = OrderedDict()
         self._windows: dict[tuple[str, str], _Window] = {}
+        self._inside: dict[str, int] = {}
+
+    def enter(self, key: str, most: int) -> bool:
+        """Take one of `most` places; False when they are all taken. `leave` gives it back."""
+        inside = self._inside.get(key, 0)
+        if inside >= most:
+            return False
+        self._inside[key] = inside + 1
+        return True
+
+    def leave(self, key: str) -> None:
+        """Give a place back."""
+        if (inside := self._inside[key]) > 1:
+            self._inside[key] = inside - 1
+        else:
+            del self._inside[key]
 
     async def admit(self, limits: Sequence[Limit]) -> Decision:
         """Take one unit of every limit, or of none when one of them has no room."""

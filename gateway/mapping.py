@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, unquote_plus, unquote_to_bytes, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
 from gateway import upstream_auth
 from gateway.exchange import Exchange, Outgoing, RawHeaders
@@ -29,10 +29,11 @@ HOP_BY_HOP: Final = frozenset(
 """Fields that end at each connection (RFC 9110 7.6.1)."""
 _OURS: Final = HOP_BY_HOP | frozenset(
     b"authorization content-length cookie expect forwarded host max-forwards traceparent via "
-    b"x-api-key x-goog-api-key x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix "
-    b"x-forwarded-proto x-forwarded-server x-real-ip x-request-id x-team-id".split()
+    b"x-api-key x-goog-api-key x-real-ip x-request-id x-team-id".split()
 )
 """What a caller sends that is not the upstream's business, or is made anew."""
+_FORWARDED: Final = b"x-forwarded-"
+"""How the names begin in which a proxy tells of the caller; a caller has no say in them."""
 _PLACEHOLDER: Final = re.compile(r"(?<=/):([A-Za-z_][A-Za-z0-9_]*)\*?|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -66,19 +67,21 @@ class Mapped:
     fixed_query: Template | None
     replaced: frozenset[str]
     defaults: tuple[tuple[str, str], ...]
-    appended: str
-    headers: tuple[tuple[bytes, bytes], ...]
+    appended: str = field(repr=False)  # this and the next may hold secrets
+    headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     dropped: frozenset[bytes]
     body: bytes | None
     missing_secret: str | None
 
     def outgoing(self, exchange: Exchange) -> Outgoing:
-        """The upstream request. Raises Rejected `secret_missing`."""
+        """The upstream request. Raises Rejected `secret_missing` or `bad_request`."""
         if self.missing_secret is not None:
             raise Rejected(
                 "secret_missing", f"The connector's secret {self.missing_secret!r} is not set."
             )
         target = self.path.fill(exchange.params)
+        if "/." in target and _has_dot_segment(target):
+            raise Rejected("bad_request", "The path has a dot segment.")
         if query := self._query(exchange):
             target = f"{target}?{query}"
         headers: RawHeaders = [*self._passed(exchange), *self.headers]
@@ -91,18 +94,21 @@ class Mapped:
     def _passed(self, exchange: Exchange) -> Iterable[tuple[bytes, bytes]]:
         """The caller's fields that go on, in their order."""
         dropped = self.dropped
-        if (connection := exchange.headers.get("connection")) is not None:
-            nominated = (name.strip().lower().encode("latin-1") for name in connection.split(","))
-            dropped = dropped.union(nominated)
+        if "connection" in exchange.headers:
+            dropped = dropped.union(_nominated(exchange.raw_headers))
         return [
             (name, value)
             for name, value in exchange.raw_headers
             if (lower := name.lower()) not in dropped
-            and (b"_" not in lower or lower.replace(b"_", b"-") not in dropped)
+            and not lower.startswith(_FORWARDED)
+            and (b"_" not in lower or not _is_alias(lower, dropped))
         ]
 
     def _query(self, exchange: Exchange) -> str:
         query = exchange.query
+        if "#" in query or not query.isascii():
+            # A fragment would cut off what is appended here.
+            raise Rejected("bad_request", "The query is not percent-encoded as RFC 3986 says.")
         if self.replaced and query:
             query = "&".join(part for part in query.split("&") if _name(part) not in self.replaced)
         parts = [query] if query else []
@@ -114,6 +120,23 @@ class Mapped:
         if self.appended:
             parts.append(self.appended)
         return "&".join(parts)
+
+
+def _nominated(fields: Iterable[tuple[bytes, bytes]]) -> Iterable[bytes]:
+    """The fields that `Connection` says end here (RFC 9110 7.6.1)."""
+    for name, value in fields:
+        if name.lower() == b"connection":
+            yield from (option.strip().lower() for option in value.split(b","))
+
+
+def _is_alias(name: bytes, dropped: frozenset[bytes]) -> bool:
+    """True for a name that some servers read as a dropped one, with `_` for `-`."""
+    plain = name.replace(b"_", b"-")
+    return plain in dropped or plain.startswith(_FORWARDED)
+
+
+def _has_dot_segment(path: str) -> bool:
+    return any(unquote(segment) in {".", ".."} for segment in path.split("/"))
 
 
 def _name(part: str) -> str:
@@ -177,20 +200,31 @@ def compile_mapping(
     if (own.response_mode or definition.response_mode) == "envelope":
         dropped.add(b"accept-encoding")  # what is wrapped must be read
         fields.append((b"Accept-Encoding", b"identity"))
+    body = _body(own)
+    if body is not None:
+        dropped.add(b"content-encoding")  # it spoke of the body that is replaced
     ours = _OURS - {b"cookie"} if definition.pass_cookies else _OURS
     static = (*own.upstream_query_params.items(), *injection.query)
+    fixed_names = [_name(part) for part in _query_of(own).split("&") if part]
+    replaced = frozenset([*fixed_names, *(name for name, _ in static)])
+    defaults = own.default_query_params.items()
     return Mapped(
         method=own.upstream_method,
         path=path,
         fixed_query=fixed_query,
-        replaced=frozenset(name for name, _ in static),
-        defaults=tuple((n, _pair(n, v)) for n, v in own.default_query_params.items()),
+        replaced=replaced,
+        defaults=tuple((n, _pair(n, v)) for n, v in defaults if n not in replaced),
         appended="&".join(_pair(name, value) for name, value in static),
         headers=tuple(fields),
         dropped=ours | dropped,
-        body=_body(own),
+        body=body,
         missing_secret=missing,
     )
+
+
+def _query_of(own: EndpointDefinition) -> str:
+    """The query that an upstream path brings along."""
+    return (own.upstream_path or "").partition("?")[2]
 
 
 def _body(own: EndpointDefinition) -> bytes | None:
@@ -210,6 +244,8 @@ def _upstream_path(
         raise MappingFault("an upstream path begins with a slash")
     if not re.fullmatch(r"[!-~]*", prefix + upstream + query) or "#" in upstream + query:
         raise MappingFault("an upstream path is printable ASCII, percent-encoded, without #")
+    if _has_dot_segment(prefix + upstream):
+        raise MappingFault("an upstream path has no dot segments")
     made = template(upstream)
     fixed = template(query) if query else None
     known = set(parse(path).parameters)

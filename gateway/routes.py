@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, NamedTuple, TypeVar
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 from gateway.problems import Rejected
 
@@ -20,7 +20,12 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+").fullmatch
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()+,;=@-][A-Za-z0-9._~!$&'()+,;=:@-]*").fullmatch
 _PARAMETER: Final = re.compile(r":([A-Za-z_][A-Za-z0-9_]*)(\*?)([:.][A-Za-z0-9._~:-]+)?").fullmatch
 _SEGMENT_SAFE: Final = "-._~!$&'()*+,;=:@"
-_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f\\]").search
+_MALFORMED: Final = re.compile(r"#|%(?![0-9A-Fa-f]{2})").search
+_NEEDLESS: Final = re.compile(r"%(?:4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE]|2[DE]|3[0-9])").sub
+_FORBIDDEN: Final = re.compile(
+    rb"[\x00-\x1f\x7f\\]|\xc2[\x80-\x9f]"  # control characters and backslash
+    rb"|[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]"  # overlong UTF-8
+).search
 
 
 class PatternFault(ValueError):
@@ -86,43 +91,53 @@ def _segment(part: str) -> Segment:
     return Segment(part)
 
 
-def segments_of(raw_path: str) -> list[str]:
-    """The segments of a raw path with needless percent-encoding undone (RFC 3986 6.2.2.2).
+def segments_of(raw_path: str) -> tuple[list[str], list[str]]:
+    """The segments of a raw path, twice: as they are compared, and as they are sent on.
 
-    Raises Rejected `bad_request` for what is ambiguous.
+    What is compared has all percent-encoding undone that can be; what is sent keeps that of
+    reserved characters, which may mean something (RFC 3986 2.2). Raises Rejected `bad_request`
+    for what is ambiguous.
     """
     if raw_path in {"", "/"}:
-        return []
-    segments = raw_path[1:].split("/")
+        return [], []
+    segments = sent = raw_path[1:].split("/")
     if len(segments) > MOST_SEGMENTS:
         raise Rejected("bad_request", f"A path may have at most {MOST_SEGMENTS} segments.")
     for index, segment in enumerate(segments):
         if not _PLAIN(segment):
-            segments[index] = _normal(segment)
-        if segments[index] in {".", ".."}:
+            if sent is segments:
+                sent = segments.copy()
+            segments[index], sent[index] = _normal(segment)
+        # Some servers read `..;x` as a dot segment with a parameter.
+        if segments[index][0] == "." and segments[index].partition(";")[0] in {".", ".."}:
             raise Rejected("bad_request", "The path has a dot segment.")
-    return segments
+    return segments, sent
 
 
-def _normal(segment: str) -> str:
+def _normal(segment: str) -> tuple[str, str]:
     if not segment:
         raise Rejected("bad_request", "The path has an empty segment.")
-    if not segment.isascii() or re.search(r"%(?![0-9A-Fa-f]{2})", segment):
+    if not segment.isascii() or _MALFORMED(segment):
         raise Rejected("bad_request", "The path is not percent-encoded as RFC 3986 says.")
     octets = unquote_to_bytes(segment)
-    if _CONTROL(octets):
-        raise Rejected("bad_request", "The path has a control character or a backslash.")
-    return quote_from_bytes(octets, safe=_SEGMENT_SAFE)
+    if _FORBIDDEN(octets):
+        raise Rejected(
+            "bad_request", "The path has a control character, a backslash or overlong UTF-8."
+        )
+    upper = re.sub("%..", lambda match: match[0].upper(), segment)
+    sent = _NEEDLESS(lambda match: chr(int(match[0][1:], 16)), upper)
+    return quote_from_bytes(octets, safe=_SEGMENT_SAFE), quote(sent, safe=f"%{_SEGMENT_SAFE}")
 
 
 class _Node(Generic[T]):
     """Where the walk stands after some segments."""
 
-    __slots__ = ("ends", "literals", "many", "names", "parameters")
+    __slots__ = ("ends", "literals", "many", "names", "parameters", "sizes")
 
     def __init__(self) -> None:
         self.literals: dict[str, _Node[T]] = {}
-        self.parameters: list[tuple[str, _Node[T]]] = []
+        self.parameters: dict[str, _Node[T]] = {}
+        self.sizes: list[int] = []
         self.many: _Node[T] | None = None
         self.ends: dict[str, T] = {}
         self.names: dict[str, tuple[str, ...]] = {}
@@ -164,12 +179,8 @@ class Router(Generic[T]):
         if segment.many:
             node.many = node.many or _Node()
             return node.many
-        for end, child in node.parameters:
-            if end == segment.literal:
-                return child
-        child = _Node()
-        node.parameters.append((segment.literal, child))
-        node.parameters.sort(key=lambda entry: -len(entry[0]))
+        child = node.parameters.setdefault(segment.literal, _Node())
+        node.sizes = sorted({len(end) for end in node.parameters}, reverse=True)
         return child
 
     def match(self, method: str, raw_path: str) -> Match[T]:
@@ -178,7 +189,7 @@ class Router(Generic[T]):
         Raises Rejected: `endpoint_not_found`; `method_not_allowed` with `Allow` when only the
         method is wrong; `bad_request` for an ambiguous path.
         """
-        segments = segments_of(raw_path)
+        segments, sent = segments_of(raw_path)
         allowed: set[str] = set()
 
         def end(node: _Node[T], values: list[str]) -> Match[T] | None:
@@ -188,9 +199,11 @@ class Router(Generic[T]):
                 return None
             return Match(node.ends[served], dict(zip(node.names[served], values, strict=True)))
 
-        if (found := _walk(self._root, segments, 0, [], end)) is not None:
+        if (found := _walk(self._root, segments, sent, 0, [], end)) is not None:
             return found
         if not allowed:
+            if any("%2F" in segment for segment in segments):
+                raise Rejected("bad_request", "The path has an encoded slash in one segment.")
             raise Rejected("endpoint_not_found", "No endpoint of this connector has this path.")
         if "GET" in allowed:
             allowed.add("HEAD")
@@ -205,6 +218,7 @@ class Router(Generic[T]):
 def _walk(
     node: _Node[T],
     segments: list[str],
+    sent: list[str],
     at: int,
     values: list[str],
     end: Callable[[_Node[T], list[str]], Match[T] | None],
@@ -214,15 +228,23 @@ def _walk(
         return end(node, values) if node.ends else None
     segment = segments[at]
     if (literal := node.literals.get(segment)) is not None:
-        found = _walk(literal, segments, at + 1, values, end)
+        found = _walk(literal, segments, sent, at + 1, values, end)
         if found is not None:
             return found
-    for tail, child in node.parameters:
-        value = segment[: -len(tail)] if tail else segment
-        if value and segment.endswith(tail) and "%2F" not in segment:
-            found = _walk(child, segments, at + 1, [*values, value], end)
+    for size in node.sizes:
+        begin = len(segment) - size
+        child = node.parameters.get(segment[begin:])
+        if child is not None and begin > 0 and "%2F" not in segment:
+            value = _without_tail(segment, sent[at], begin)
+            found = _walk(child, segments, sent, at + 1, [*values, value], end)
             if found is not None:
                 return found
     if node.many is not None and node.many.ends:
-        return end(node.many, [*values, "/".join(segments[at:])])
+        return end(node.many, [*values, "/".join(sent[at:])])
     return None
+
+
+def _without_tail(segment: str, sent: str, begin: int) -> str:
+    """The value of a parameter: what is sent, less the literal end of the segment."""
+    tail = segment[begin:]
+    return sent[: len(sent) - len(tail)] if sent.endswith(tail) else segment[:begin]

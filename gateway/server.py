@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 DATA_PLANE: Final = "/api/v1/gw"
 ADMIN_PLANE: Final = "/api/v1/gw/admin"
 UI: Final = "/ui"
+FAULT: Final = "The gateway has a fault; its log has this request id."
+_BELOW_DATA_PLANE: Final = f"{DATA_PLANE}/"
 _LINGER_S: Final = 2.0
 _KEEP_ALIVE_S: Final = 75.0
 
@@ -143,7 +145,6 @@ class Server(web.Server):
         self._date = wire.DateClock()
         self._active = 0
         self._idle = asyncio.Event()
-        self._idle.set()
         self.draining = False
 
     def __call__(self) -> RequestHandler:
@@ -167,13 +168,15 @@ class Server(web.Server):
         task: Any,
     ) -> Any:
         """aiohttp's request factory: the path decides which plane makes the request."""
-        target = _origin_form(message.path)
+        target = message.path
+        if not target.startswith("/"):
+            target = _origin_form(target)
         base = self._base_path
         if base and (target == base or target.startswith((f"{base}/", f"{base}?"))):
             target = target[len(base) :] or "/"
         elif base:
             target = "/"
-        if self._admin is not None and _is_below(target, (ADMIN_PLANE, UI)):
+        if self._admin is not None and _is_of_admin(target):
             if target != message.path:
                 url = message.url.build(path=target, encoded=True)
                 message = message._replace(path=target, url=_url(target, url))
@@ -182,57 +185,45 @@ class Server(web.Server):
             message = message._replace(path=target)
         return Inbound(message, payload, protocol)
 
-    async def _handle(self, request: Any) -> Any:
-        metrics = self._metrics
-        metrics.in_flight += 1
+    async def _handle(self, inbound: Any) -> Any:
+        """One request from its exchange to the last byte of its answer."""
+        self._metrics.in_flight += 1
         self._active += 1
-        self._idle.clear()
+        exchange: Exchange | None = None
         try:
-            if isinstance(request, Inbound):
-                return await self._serve(request)
-            assert self._admin is not None
-            response = await self._admin.request_handler(request)
-            if self.draining and not response.prepared:
-                response.force_close()
-            return response
+            if not isinstance(inbound, Inbound):
+                return await self._handle_admin(inbound)
+            request_id = inbound.message.headers.get("x-request-id", "")
+            if not request_id or not is_request_id(request_id):
+                request_id = self._random.request_id()
+            try:
+                exchange = self._exchange(inbound, request_id)
+                response = await cast("Proceed", self.pipeline)(exchange)
+            except Rejected as rejected:
+                response = refusal(rejected, request_id)
+            except Exception:
+                log.exception("request failed", extra={"request_id": request_id})
+                response = refusal(Rejected("internal", FAULT), request_id)
+            return await self._write(inbound, response)
         finally:
-            metrics.in_flight -= 1
+            if exchange is not None:
+                exchange.close()
+            self._metrics.in_flight -= 1
             self._active -= 1
-            if not self._active:
+            if self.draining and not self._active:
                 self._idle.set()
 
-    async def _serve(self, inbound: Inbound) -> _Done:
-        """One request of the data plane from its exchange to the last byte of its answer."""
-        message = inbound.message
-        request_id = message.headers.get("x-request-id", "")
-        if not request_id or not is_request_id(request_id):
-            request_id = self._random.request_id()
-        try:
-            exchange = self._exchange(inbound, request_id)
-        except Rejected as rejected:
-            response = refusal(rejected, request_id)
-            return await self._write(inbound, message.method, response)
-        try:
-            response = await self._answer(exchange)
-            return await self._write(inbound, message.method, response)
-        finally:
-            exchange.close()
-
-    async def _answer(self, exchange: Exchange) -> Response:
-        assert self.pipeline is not None
-        try:
-            return await self.pipeline(exchange)
-        except Rejected as rejected:
-            return refusal(rejected, exchange.request_id)
-        except Exception:
-            log.exception("request failed", extra={"request_id": exchange.request_id})
-            fault = "The gateway has a fault; its log has this request id."
-            return refusal(Rejected("internal", fault), exchange.request_id)
+    async def _handle_admin(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert self._admin is not None
+        response = await self._admin.request_handler(request)
+        if self.draining and not response.prepared:
+            response.force_close()
+        return response
 
     def _exchange(self, inbound: Inbound, request_id: str) -> Exchange:
         message = inbound.message
         path, _, query = message.path.partition("?")
-        if self.pipeline is None or not _is_below(path, (DATA_PLANE,)):
+        if self.pipeline is None or not path.startswith(_BELOW_DATA_PLANE):
             raise Rejected("not_found", "There is nothing here.")
         headers = message.headers
         traceparent = headers.get("traceparent", "")
@@ -240,7 +231,7 @@ class Server(web.Server):
             traceparent = self._random.traceparent()
         return Exchange(
             message.method,
-            path[len(DATA_PLANE) :] or "/",
+            path[len(DATA_PLANE) :],
             query,
             headers,
             message.raw_headers,
@@ -277,31 +268,42 @@ class Server(web.Server):
                 break
         return address
 
-    async def _write(self, inbound: Inbound, method: str, response: Response) -> _Done:
+    async def _write(self, inbound: Inbound, response: Response) -> _Done:
         message = inbound.message
-        chunks = message.version >= HttpVersion11
-        unread = not inbound.payload.is_eof()
-        streamed = not isinstance(response.body, bytes)
-        close = message.should_close or self.draining or unread
-        if streamed and not chunks and response.length is None:
-            close = True
-        self._metrics.streams_open += streamed
+        close = message.should_close or self.draining or not inbound.payload.is_eof()
+        date = self._date.field()
+        block = wire.whole(response, method=message.method, date=date, close=close)
         try:
-            await wire.write(
-                inbound,
-                response,
-                method=method,
-                date=self._date.field(),
-                close=close,
-                chunks=chunks,
-            )
+            if block is None:
+                return await self._stream(inbound, response, date, close=close)
+            inbound.write(block)
+            if inbound.protocol.writing_paused:
+                await inbound.drain()
         except (ConnectionError, Rejected) as error:
             # The head may be gone: the only honest answer left is a cut connection.
             log.info("answer broken off", extra={"reason": str(error)})
             inbound.protocol.force_close()
             return _CLOSE
+        return _CLOSE if close else _KEEP
+
+    async def _stream(
+        self, inbound: Inbound, response: Response, date: bytes, *, close: bool
+    ) -> _Done:
+        """Write an answer piece by piece; its iterator is closed whatever happens."""
+        chunks = inbound.message.version >= HttpVersion11
+        close = close or (not chunks and response.length is None)
+        self._metrics.streams_open += 1
+        try:
+            await wire.write(
+                inbound,
+                response,
+                method=inbound.message.method,
+                date=date,
+                close=close,
+                chunks=chunks,
+            )
         finally:
-            self._metrics.streams_open -= streamed
+            self._metrics.streams_open -= 1
             if (end := getattr(response.body, "aclose", None)) is not None:
                 await asyncio.shield(end())
         return _CLOSE if close else _KEEP
@@ -310,6 +312,8 @@ class Server(web.Server):
         """Let requests in flight finish, then cut what is left; listeners are closed before."""
         self.draining = True
         self.pre_shutdown()
+        if not self._active:
+            self._idle.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -334,11 +338,11 @@ def _url(target: str, url: Any) -> Any:
     return type(url).build(path=path, query_string=query, encoded=True)
 
 
-def _is_below(target: str, roots: tuple[str, ...]) -> bool:
-    return any(
-        target.startswith(root) and (len(target) == len(root) or target[len(root)] in "/?")
-        for root in roots
-    )
+def _is_of_admin(target: str) -> bool:
+    for root in (ADMIN_PLANE, UI):
+        if target.startswith(root) and (len(target) == len(root) or target[len(root)] in "/?"):
+            return True
+    return False
 
 
 def _is_in(address: str, networks: tuple[Network, ...]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import gc
 import logging
 import signal
 import socket
@@ -12,21 +14,24 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
-from gateway import listeners, logs, pipeline, status, wiring
+from gateway import demonstration, listeners, logs, pipeline, status, wiring
 from gateway.config import Settings
-from gateway.console import Screen
+from gateway.console import Screen, complain
 from gateway.database import Database
+from gateway.demo import DemoUpstream
 from gateway.embedded import Postgres
 from gateway.pipeline import Stage
-from gateway.server import Server
+from gateway.server import DATA_PLANE, Server
+from gateway.tasks import Tasks
 from gateway.wiring import Worker
 
 log = logging.getLogger(__name__)
 
+_LOOK_EVERY_S: Final = 0.5
 MakeAdmin = Callable[[Worker], web.Application]
 
 
@@ -49,7 +54,11 @@ async def serve(plan: Plan, make_admin: MakeAdmin, screen: Screen) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
+    demo: DemoUpstream | None = None
     async with AsyncExitStack() as stack:
+        if plan.demo:
+            plan, demo = await _with_demo(plan, stack)
+        settings = plan.settings
         sockets = {name: stack.enter_context(s) for name, s in _bind(settings).items()}
         with screen.step("starting PostgreSQL"):
             dsn = settings.database.dsn or await _embedded(plan, stack)
@@ -58,13 +67,36 @@ async def serve(plan: Plan, make_admin: MakeAdmin, screen: Screen) -> int:
             wiring.worker(settings, dsn, plan.data, plan.environ)
         )
         server = await stack.enter_async_context(_serving(plan, worker, make_admin, sockets))
+        # What is here now lives as long as the process; a request leaves no cycles behind.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         log.info("serving", extra={n: listeners.address(s) for n, s in sockets.items()})
-        screen.tell(f"Service Gateway is up at http://{listeners.address(sockets['server'])}")
+        authority = listeners.address(sockets["server"])
+        screen.tell(f"Service Gateway is up at http://{authority}")
+        if demo is not None:
+            await _show_demo(plan, demo, worker, authority)
         await told_to_stop.wait()
         log.info("draining")
         await server.drain(settings.server.drain_s)
     log.info("stopped")
     return 0
+
+
+async def _with_demo(plan: Plan, stack: AsyncExitStack) -> tuple[Plan, DemoUpstream]:
+    demo = await stack.enter_async_context(demonstration.upstream())
+    settings = demonstration.settings_for(plan.settings, demo)
+    environ = demonstration.environment_for(plan.environ)
+    return dataclasses.replace(plan, settings=settings, environ=environ), demo
+
+
+async def _show_demo(plan: Plan, demo: DemoUpstream, worker: Worker, authority: str) -> None:
+    key = await demonstration.prepare(demo, worker.runtime.tokens, authority, plan.data)
+    complain(
+        f"the demo upstream is http://127.0.0.1:{demo.port}; call it through the gateway:\n"
+        f"  curl http://{authority}{plan.settings.server.base_path}{DATA_PLANE}/demo/json "
+        f"-H 'Authorization: Bearer {key}'"
+    )
 
 
 def _bind(settings: Settings) -> dict[str, socket.socket]:
@@ -79,7 +111,20 @@ def _bind(settings: Settings) -> dict[str, socket.socket]:
 
 async def _embedded(plan: Plan, stack: AsyncExitStack) -> str:
     postgres = await stack.enter_async_context(Postgres(plan.data, plan.environ))
+    tasks = Tasks()
+    stack.push_async_callback(tasks.stop)
+    tasks.start(_keep_alive(postgres), "embedded PostgreSQL")
     return postgres.dsn
+
+
+async def _keep_alive(postgres: Postgres) -> None:
+    """Start the embedded PostgreSQL again when it dies: nobody else will."""
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        if postgres.has_died:
+            log.error("the embedded PostgreSQL has died; starting it again")
+            await postgres.__aexit__()
+            await postgres.__aenter__()
 
 
 async def _migrate(dsn: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from typing import Any, Final
 
 import jwt
 import orjson
+
+from gateway.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ ALGORITHMS: Final = tuple(sorted(HMAC | ASYMMETRIC))
 _REQUIRED: Final = ["exp", "iat", "sub", "iss", "aud"]
 _REFETCH_S: Final = 30.0
 _CACHED_TOKENS: Final = 10_000
+_SYSTEM_CLOCK: Final = SystemClock()
 
 
 class TokenFault(Exception):
@@ -67,11 +69,15 @@ class TokenRules:
 
 @dataclass(slots=True)
 class _KeySet:
-    """The keys last seen at a JWKS URL."""
+    """The keys last seen at a JWKS URL: algorithm, id, key."""
 
-    keys: list[tuple[str, Any]] = field(default_factory=list)
+    keys: list[tuple[str, str, Any]] = field(default_factory=list)
     fetched_at: float = float("-inf")
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def fitting(self, algorithm: str, kid: Any) -> list[Any]:
+        """The keys for an algorithm, all of them when the token names none."""
+        return [k for alg, name, k in self.keys if alg == algorithm and (not kid or name == kid)]
 
 
 class Tokens:
@@ -82,10 +88,12 @@ class Tokens:
         rules: TokenRules,
         keys: Sequence[TrustedKey],
         fetch: Callable[[str], Awaitable[bytes]] | None = None,
+        clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
         self._rules = rules
         self._keys = list(keys)
         self._fetch = fetch
+        self._clock = clock
         self._sets = {key.jwks_url: _KeySet() for key in keys if key.jwks_url}
         self._verified: OrderedDict[bytes, Identity] = OrderedDict()
 
@@ -93,7 +101,7 @@ class Tokens:
         """Who this token speaks for. Raises TokenFault."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         if (known := self._verified.get(digest)) is not None:
-            if known.expires_at + self._rules.leeway_s > time.time():
+            if known.expires_at + self._rules.leeway_s > self._clock.now():
                 return known
             del self._verified[digest]
         identity = self._identity(await self._claims(token))
@@ -105,7 +113,7 @@ class Tokens:
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, UnicodeError) as error:
             raise TokenFault(str(error)) from None
         fault = "no key for this token"
         for algorithm, key in await self._candidates(header.get("alg"), header.get("kid")):
@@ -137,28 +145,28 @@ class Tokens:
 
     async def _from_set(self, key: TrustedKey, kid: Any) -> list[Any]:
         known = self._sets[key.jwks_url]
-
-        def fitting() -> list[Any]:
-            return [k for name, k in known.keys if not kid or name == kid]
-
-        if not fitting():
+        if not known.fitting(key.algorithm, kid):
             async with known.lock:
-                if not fitting() and time.monotonic() - known.fetched_at > _REFETCH_S:
-                    known.fetched_at = time.monotonic()
-                    await self._refetch(key, known)
-        return fitting()
+                waited_s = self._clock.monotonic() - known.fetched_at
+                if waited_s > _REFETCH_S and not known.fitting(key.algorithm, kid):
+                    known.fetched_at = self._clock.monotonic()
+                    await self._refetch(key.jwks_url, known)
+        return known.fitting(key.algorithm, kid)
 
-    async def _refetch(self, key: TrustedKey, known: _KeySet) -> None:
+    async def _refetch(self, url: str, known: _KeySet) -> None:
         if self._fetch is None:
             raise TokenFault("no way to fetch a JWKS")
+        algorithms = {key.algorithm for key in self._keys if key.jwks_url == url}
         try:
-            document = orjson.loads(await self._fetch(key.jwks_url))
-            fresh = []
-            for entry in document["keys"]:
-                if entry.get("use", "sig") == "sig" and entry.get("kty") != "oct":
-                    fresh.append((str(entry.get("kid", "")), jwt.PyJWK(entry, key.algorithm).key))
+            entries = orjson.loads(await self._fetch(url))["keys"]
+            fresh = [
+                (algorithm, str(entry.get("kid", "")), key)
+                for entry in entries
+                for algorithm in algorithms
+                if (key := _key_of(entry, algorithm)) is not None
+            ]
         except Exception:  # whatever an issuer answers, the keys that we have stay
-            log.warning("could not fetch the JWKS", exc_info=True, extra={"url": key.jwks_url})
+            log.warning("could not fetch the JWKS", exc_info=True, extra={"url": url})
             return
         known.keys = fresh
 
@@ -187,7 +195,7 @@ class Tokens:
             raise TokenFault(f"a role is one of {', '.join(ROLES)}")
         if life_s > self._rules.longest_life_s:
             raise TokenFault(f"a token lives at most {self._rules.longest_life_s:.0f} s")
-        now = int(time.time())
+        now = int(self._clock.now())
         claims = {
             "iss": self._rules.issuer,
             "aud": self._rules.audience,
@@ -199,3 +207,26 @@ class Tokens:
         }
         headers = {"kid": key.kid} if key.kid else None
         return jwt.encode(claims, key.key, algorithm=key.algorithm, headers=headers)
+
+
+def _key_of(entry: Any, algorithm: str) -> Any:
+    """The key of a JWK; None when it is not one for this algorithm (RFC 7517 5)."""
+    if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
+        return None
+    if entry.get("kty") == "oct" or entry.get("alg", algorithm) != algorithm:
+        return None
+    try:
+        return jwt.PyJWK(entry, algorithm).key
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None
+
+
+def check_key(algorithm: str, key: str) -> None:
+    """Raises ValueError for a secret or PEM that no token could be verified with."""
+    scheme = jwt.get_algorithm_by_name(algorithm)
+    try:
+        fault = scheme.check_key_length(scheme.prepare_key(key))
+    except jwt.PyJWTError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    if fault is not None:
+        raise ValueError(fault.rstrip("."))

@@ -9,6 +9,7 @@ tests/gateway/test_upstream.py fail when they move.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import ClientError, ClientTimeout, TCPConnector
-from aiohttp.client_exceptions import ClientConnectorError, ServerTimeoutError
+from aiohttp.client_exceptions import ClientConnectorError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
@@ -27,6 +28,7 @@ from yarl import URL
 
 from gateway import wire
 from gateway.addresses import AddressPolicy, AddressRefused
+from gateway.deadlines import Deadlines
 from gateway.exchange import Body, Outgoing, RawHeaders
 from gateway.problems import Rejected
 from gateway.tasks import Tasks
@@ -60,7 +62,8 @@ class Target:
         self.connection_key = ConnectionKey(
             self.host, self.port, base.scheme == "https", True, None, None, hash(owner), None
         )
-        self.timeout = ClientTimeout(total=None, connect=connect_timeout_s)
+        self.connect_timeout_s = connect_timeout_s
+        self.timeout = ClientTimeout(total=None, connect=connect_timeout_s, ceil_threshold=math.inf)
         authority = self.url.raw_authority if base.port else self.host
         if ":" in self.host and not base.port:
             authority = f"[{self.host}]"
@@ -73,7 +76,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Deadlines:
+class Bounds:
     """Seconds: for the whole exchange (None for a stream's body), and between two pieces."""
 
     total_s: float
@@ -86,6 +89,10 @@ class _Protocol(ResponseHandler):
     """aiohttp's, which also knows whether it has served a request before."""
 
     served = False
+
+    def expire(self) -> None:
+        """The deadline for the head of the answer has passed: whoever reads is told."""
+        self.set_exception(_DeadlinePassed())
 
 
 class Answer:
@@ -100,7 +107,7 @@ class Answer:
         self,
         connection: Connection,
         head: tuple[Any, StreamReader],
-        limits: Deadlines,
+        limits: Bounds,
         deadline: float | None,
         upload: asyncio.Task[None] | None,
     ) -> None:
@@ -135,7 +142,7 @@ class Answer:
         protocol.read_timeout = limits.idle_s
         protocol.start_timeout()
         passed = 0
-        while not payload.is_eof():
+        while not payload.at_eof():  # is_eof() is true before the last piece is read
             try:
                 async with asyncio.timeout_at(None if self.streaming else self._deadline):
                     piece = await payload.readany()
@@ -170,6 +177,8 @@ class Upstreams:
         dns_ttl_s: int = 10,
         ca_file: str | None = None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(self._loop)
         self._connector = TCPConnector(
             limit=0,
             keepalive_timeout=idle_s,
@@ -177,7 +186,7 @@ class Upstreams:
             socket_factory=policy.socket_for,
             ssl=ssl.create_default_context(cafile=ca_file) if ca_file else True,
         )
-        protocols = partial(_Protocol, loop=asyncio.get_running_loop())
+        protocols = partial(_Protocol, loop=self._loop)
         self._connector._factory = cast("Any", protocols)  # noqa: SLF001 - the pinned door
         self._tasks = Tasks()
         self._targets: dict[str, tuple[Connector, Target]] = {}
@@ -204,45 +213,44 @@ class Upstreams:
         await self._tasks.stop()
         await self._connector.close()
 
-    async def send(
-        self, target: Target, outgoing: Outgoing, body: Body, limits: Deadlines
-    ) -> Answer:
+    async def send(self, target: Target, outgoing: Outgoing, body: Body, limits: Bounds) -> Answer:
         """Send a request and wait for the head of its answer.
 
         The caller releases the answer. A kept connection that turns out to be closed is replaced
         when the request may be repeated (RFC 9110 9.2.2). Raises Rejected `upstream_blocked`,
         `upstream_unavailable`, `upstream_invalid` or `upstream_timeout`, and what `body` raises.
         """
-        deadline = asyncio.get_running_loop().time() + limits.total_s
-        try:
-            async with asyncio.timeout_at(deadline):
-                while True:
-                    connection = await self._connect(target)
-                    try:
-                        return await self._exchange(
-                            connection, target, outgoing, body, limits, deadline
-                        )
-                    except _StaleConnection:
-                        continue
-        except TimeoutError:
-            raise Rejected(
-                "upstream_timeout", f"The upstream did not answer within {limits.total_s:g} s."
-            ) from None
+        deadline = self._loop.time() + limits.total_s
+        while True:
+            connection = await self._connect(target, limits.total_s)
+            protocol = cast("_Protocol", connection.protocol)
+            self._deadlines.watch(protocol, deadline)
+            try:
+                return await self._exchange(connection, target, outgoing, body, limits, deadline)
+            except _StaleConnection:
+                continue
+            except _DeadlinePassed:
+                raise Rejected(
+                    "upstream_timeout", f"The upstream did not answer within {limits.total_s:g} s."
+                ) from None
+            finally:
+                self._deadlines.forget(protocol)
 
-    async def _connect(self, target: Target) -> Connection:
+    async def _connect(self, target: Target, most_s: float) -> Connection:
+        timeout = target.timeout
+        if most_s < target.connect_timeout_s:
+            timeout = ClientTimeout(total=None, connect=most_s, ceil_threshold=math.inf)
         try:
-            return await self._connector.connect(cast("Any", target), [], target.timeout)
+            return await self._connector.connect(cast("Any", target), [], timeout)
         except ClientConnectorError as error:
             if isinstance(error.os_error, AddressRefused):
                 raise Rejected(
                     "upstream_blocked", "The upstream's address is not allowed here."
                 ) from None
             raise Rejected("upstream_unavailable", _reason(error)) from error
-        except ServerTimeoutError:
+        except TimeoutError:
             raise Rejected("upstream_timeout", "The upstream took no connection in time.") from None
         except (ClientError, OSError) as error:
-            if isinstance(error, TimeoutError):
-                raise
             raise Rejected("upstream_unavailable", "The upstream could not be reached.") from error
 
     async def _exchange(
@@ -251,7 +259,7 @@ class Upstreams:
         target: Target,
         outgoing: Outgoing,
         body: Body,
-        limits: Deadlines,
+        limits: Bounds,
         deadline: float,
     ) -> Answer:
         protocol = cast("_Protocol", connection.protocol)
@@ -272,7 +280,9 @@ class Upstreams:
             outgoing.sent += 1
             if content is None:
                 upload = self._tasks.start(_upload(protocol, body), "upload")
-            head = await self._read_head(protocol, upload)
+            head = await protocol.read() if upload is None else await _first(protocol, upload)
+            while head[0].code < 200 and head[0].code != 101:
+                head = await protocol.read()  # an interim answer (RFC 9110 15.2)
             protocol.served = True
             wire.check_answer_head(head[0])
             return Answer(connection, head, limits, deadline, upload)
@@ -290,18 +300,6 @@ class Upstreams:
                 "upstream_unavailable", "The upstream closed the connection without an answer."
             ) from error
 
-    async def _read_head(
-        self, protocol: _Protocol, upload: asyncio.Task[None] | None
-    ) -> tuple[Any, StreamReader]:
-        """The head of the final answer; interim ones (1xx) are passed over (RFC 9110 15.2)."""
-        while True:
-            if upload is None or upload.done():
-                head = await protocol.read()
-            else:
-                head = await _first(protocol, upload)
-            if head[0].code >= 200 or head[0].code == 101:
-                return head
-
     async def fetch(self, url: str) -> bytes:
         """A small document by GET, under the same address policy. Raises Rejected."""
         base = urlsplit(url)
@@ -309,9 +307,7 @@ class Upstreams:
         outgoing = Outgoing(
             "GET", (base.path or "/") + (f"?{base.query}" if base.query else ""), []
         )
-        answer = await self.send(
-            target, outgoing, Body.of(b""), Deadlines(10, 5, _MOST_FETCHED_BYTES)
-        )
+        answer = await self.send(target, outgoing, Body.of(b""), Bounds(10, 5, _MOST_FETCHED_BYTES))
         try:
             content = answer.body
             if content is None:
@@ -321,6 +317,10 @@ class Upstreams:
         if answer.status != 200:
             raise Rejected("upstream_invalid", f"The answer had status {answer.status}.")
         return content
+
+
+class _DeadlinePassed(Exception):
+    """The head of the answer did not come in time."""
 
 
 class _StaleConnection(Exception):

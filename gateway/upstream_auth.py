@@ -39,8 +39,8 @@ class AuthFault(ValueError):
 class Injection:
     """What goes into the upstream request: header fields (by name) and query parameters."""
 
-    headers: tuple[tuple[str, str], ...] = ()
-    query: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # both hold secrets
+    query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 class UpstreamAuth(Protocol):

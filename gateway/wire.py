@@ -20,6 +20,7 @@ _NAMES: Final = re.compile(
     rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:\n[!#$%&'*+.^_`|~0-9A-Za-z-]+)*"
 ).fullmatch
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+_BODYLESS: Final = frozenset({204, 304})
 _CLOSE: Final = b"Connection: close\r\n"
 
 
@@ -57,7 +58,7 @@ def status_line(status: int) -> bytes:
 
 def has_no_body(method: str, status: int) -> bool:
     """True when the message ends with its head (RFC 9112 6.3)."""
-    return method == "HEAD" or status in {204, 304} or status < 200
+    return method == "HEAD" or status in _BODYLESS or status < 200
 
 
 def head(response: Response, date: bytes, framing: bytes, *, close: bool) -> bytes:
@@ -77,6 +78,19 @@ def head(response: Response, date: bytes, framing: bytes, *, close: bool) -> byt
     return b"".join(parts)
 
 
+def whole(response: Response, *, method: str, date: bytes, close: bool) -> bytes | None:
+    """The whole message as one block; None when its body comes in pieces."""
+    body, status = response.body, response.status
+    if method == "HEAD" or status in _BODYLESS or status < 200:
+        length = len(body) if isinstance(body, bytes) and body else response.length
+        if length is None or status == 204 or status < 200:
+            return head(response, date, b"", close=close)
+        return head(response, date, b"Content-Length: %d\r\n" % length, close=close)
+    if not isinstance(body, bytes):
+        return None
+    return head(response, date, b"Content-Length: %d\r\n" % len(body), close=close) + body
+
+
 async def write(
     outlet: Outlet, response: Response, *, method: str, date: bytes, close: bool, chunks: bool
 ) -> None:
@@ -85,15 +99,10 @@ async def write(
     `chunks` is False for HTTP/1.0, which knows no chunks: the end of the connection is the end of
     the body, so `close` must be set. Raises AnswerBroken when a body ends before its length.
     """
-    body, status = response.body, response.status
-    if has_no_body(method, status):
-        length = len(body) if isinstance(body, bytes) and body else response.length
-        named = length is not None and status not in {204} and status >= 200
-        framing = b"Content-Length: %d\r\n" % length if named and length is not None else b""
-        outlet.write(head(response, date, framing, close=close))
-    elif isinstance(body, bytes):
-        framing = b"Content-Length: %d\r\n" % len(body)
-        outlet.write(head(response, date, framing, close=close) + body)
+    block = whole(response, method=method, date=date, close=close)
+    body = response.body
+    if block is not None or isinstance(body, bytes):
+        outlet.write(block or b"")
         await outlet.drain()
     elif response.length is not None:
         framing = b"Content-Length: %d\r\n" % response.length
@@ -103,6 +112,8 @@ async def write(
         framing = b"Transfer-Encoding: chunked\r\n" if chunks else b""
         outlet.write(head(response, date, framing, close=close))
         async for piece in body:
+            if not piece:
+                continue  # a chunk without bytes is the end of the message
             outlet.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunks else piece)
             await outlet.drain()
         if chunks:
@@ -150,8 +161,11 @@ def check_answer_head(message: Any) -> None:
         or _BAD_VALUE(b"".join([value for _, value in fields]))
     ):
         raise Rejected("upstream_invalid", "The upstream's answer has a malformed header field.")
-    if message.chunked and "content-length" in message.headers:
-        raise Rejected("upstream_invalid", "The upstream's answer is framed in two ways.")
+    codings = message.headers.getall("transfer-encoding", None)
+    if codings is not None and (
+        [coding.lower() for coding in codings] != ["chunked"] or "content-length" in message.headers
+    ):
+        raise Rejected("upstream_invalid", "The upstream's answer is framed in an unknown way.")
 
 
 def declared_length(message: Any) -> int | None:
