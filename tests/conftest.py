@@ -7,7 +7,8 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ import asyncpg
 import pytest
 import uvloop
 
+from gateway.config import DEFAULT_PIPELINE
 from gateway.database import Database
 from gateway.embedded import Postgres
+from tests.dataplane import Gateway, running
+from tests.loopback import Upstream
 
 _QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _NUMBERS = itertools.count()
@@ -124,3 +128,24 @@ async def eventually(condition: Callable[[], Any], within_s: float = 5.0) -> Non
 def _eventually() -> Callable[..., Any]:
     """Wait for a condition with a deadline."""
     return eventually
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """A server on loopback whose behaviour the test scripts."""
+    async with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def gateway(
+    database: TestDatabase, tmp_path: Path
+) -> AsyncIterator[Callable[..., Awaitable[Gateway]]]:
+    """Start a gateway: `await gateway()` has the default pipeline, `await gateway([…])` another."""
+    async with AsyncExitStack() as stack:
+
+        async def start(entries: Sequence[Any] = DEFAULT_PIPELINE, **settings: Any) -> Gateway:
+            made = running(database.dsn, tmp_path, entries, **settings)
+            return await stack.enter_async_context(made)
+
+        yield start

@@ -1,0 +1,179 @@
+"""One admin request as handlers see it: its team, its body, its preconditions; and its answer.
+
+Statements run through a call get the team as $1, so that no handler can forget it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import orjson
+from aiohttp import web
+
+from admin import access
+from admin.control import CONTROL, Control
+from admin.problems import REQUEST_ID
+from gateway.problems import Fault, Rejected
+from gateway.tokens import Identity
+
+_DEEPEST: Final = 64
+
+
+class TeamRows(Protocol):
+    """What reads rows of one team: a call, or a write inside its transaction."""
+
+    async def row(self, statement: str, *values: Any) -> dict[str, Any] | None: ...
+    async def rows(self, statement: str, *values: Any) -> list[dict[str, Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request of a user for a team. `team` is empty only where a route needs none."""
+
+    request: web.Request
+    control: Control
+    identity: Identity
+    team: str
+    role: str
+    request_id: str
+
+    @classmethod
+    def of(cls, request: web.Request, needed: str) -> Call:
+        """The call of an authenticated request. Raises Rejected `forbidden`."""
+        identity = request[access.IDENTITY]
+        team, role = access.membership(identity, request.headers.get("x-team-id") or None, needed)
+        return cls(request, request.app[CONTROL], identity, team, role, request[REQUEST_ID])
+
+    @property
+    def client_address(self) -> str:
+        """Where the request came from; empty for a Unix socket."""
+        return self.request.remote or ""
+
+    def part(self, name: str) -> str:
+        """A parameter of the path. Raises Rejected `not_found` for what no object is called."""
+        text = self.request.match_info[name]
+        if not _is_storable(text):
+            raise Rejected("not_found", "There is no such object.")
+        return text
+
+    def require(self, needed: str, what: str) -> None:
+        """Raises Rejected `forbidden` when the caller's role is below the one needed for `what`."""
+        if not access.allows(self.role, needed):
+            raise Rejected(
+                "forbidden", f"{what} needs the role {needed}; the token has {self.role}."
+            )
+
+    def expect(self, version: int) -> None:
+        """Honour If-Match (RFC 9110 13.1.1). Raises Rejected `precondition_failed`."""
+        given = ",".join(self.request.headers.getall("If-Match", []))
+        tags = [tag.strip() for tag in given.split(",")]
+        if given and "*" not in tags and etag(version) not in tags:
+            raise stale()
+
+    def flag(self, name: str) -> bool:
+        """A query parameter that is true or false. Raises Rejected `validation_failed`."""
+        text = self.request.query.get(name, "false")
+        if text not in {"true", "false"}:
+            fault = Fault(f"/{name}", "Not true or false.")
+            raise Rejected("validation_failed", f"{name} is true or false.", errors=[fault])
+        return text == "true"
+
+    def parameters(self) -> dict[str, str]:
+        """The query parameters, each given once. Raises Rejected."""
+        given = self.request.query
+        if len(set(given)) < len(given):
+            raise Rejected("bad_request", "A query parameter is given twice.")
+        if not all(_is_storable(part) for pair in given.items() for part in pair):
+            raise Rejected("bad_request", "The query has characters that cannot be kept.")
+        return dict(given)
+
+    async def body(self, *, optional: bool = False) -> dict[str, Any]:
+        """The JSON object in the body; `{}` for no body where it is optional. Raises Rejected."""
+        content = await self.request.read()
+        if optional and not content:
+            return {}
+        kind = self.request.content_type
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise Rejected("unsupported_media_type", "The body must be application/json.")
+        try:
+            document = orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            detail = f"The body is not JSON: {error.msg} at position {error.pos}."
+            raise Rejected("bad_request", detail) from error
+        _check_storable(document)
+        if not isinstance(document, dict):
+            raise Rejected(
+                "validation_failed",
+                "The body is not an object.",
+                errors=[Fault("", "Not an object.")],
+            )
+        return document
+
+    async def row(self, statement: str, *values: Any) -> dict[str, Any] | None:
+        """The first row of a query on the team's rows."""
+        row = await self.control.database.row(statement, self.team, *values)
+        return None if row is None else dict(row)
+
+    async def rows(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+        """The rows of a query on the team's rows."""
+        return list(map(dict, await self.control.database.rows(statement, self.team, *values)))
+
+
+AdminHandler = Callable[[Call], Awaitable[web.Response]]
+
+
+def etag(version: int) -> str:
+    """The strong entity tag of a version (RFC 9110 8.8.3)."""
+    return f'"{version}"'
+
+
+def stale() -> Rejected:
+    """The one text for a version that is not the current one any more."""
+    return Rejected(
+        "precondition_failed", "The object has changed: read it again, then repeat this."
+    )
+
+
+def answer(
+    document: Any, *, status: int = 200, version: int | None = None, location: str = ""
+) -> web.Response:
+    """A JSON answer. `location` is relative to the request, so that any path prefix stays."""
+    headers = {"ETag": etag(version)} if version is not None else {}
+    if location:
+        headers["Location"] = location
+    return web.Response(
+        status=status,
+        body=orjson.dumps(document),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def nothing() -> web.Response:
+    """204: done, and there is nothing to tell."""
+    return web.Response(status=204)
+
+
+def _is_storable(text: str) -> bool:
+    """False for what PostgreSQL's text cannot hold: NUL, and halves of surrogate pairs."""
+    try:
+        return b"\0" not in text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+
+
+def _check_storable(document: Any) -> None:
+    """Without recursion, as the depth is the caller's choice."""
+    waiting = [(document, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise Rejected("bad_request", f"The body is nested more than {_DEEPEST} levels deep.")
+        if isinstance(node, str) and not _is_storable(node):
+            raise Rejected("bad_request", "The body has a NUL character, which cannot be kept.")
+        if isinstance(node, dict):
+            waiting += [(part, depth + 1) for pair in node.items() for part in pair]
+        elif isinstance(node, list):
+            waiting += [(part, depth + 1) for part in node]

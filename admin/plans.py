@@ -1,0 +1,192 @@
+"""Plans: rates and quotas that keys are put on. A team's first, named default, makes itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from aiohttp import web
+from marshmallow import ValidationError, fields, post_load
+
+import sql
+from admin import audit
+from admin.calls import Call, TeamRows, answer, nothing, stale
+from admin.fields import MOST_BYTES, MOST_COUNT, Instant, Wire, count, matches, text, texts
+from admin.pages import Page, PageQuery
+from admin.references import connector_ids, object_id, unknown
+from admin.writes import Write, writing
+from gateway.database import ForeignKeyViolation
+from gateway.ids import uuid7
+from gateway.model import Plan
+from gateway.problems import Fault, Rejected
+
+_LISTS: Final = {"newest": sql.query("plans.newest"), "name": sql.query("plans.by_name")}
+_ONE: Final = sql.query("plans.one")
+_LOCK: Final = sql.query("plans.lock")
+_INSERT: Final = sql.query("plans.insert")
+_INSERT_FIRST: Final = sql.query("plans.insert_first")
+_UPDATE: Final = sql.query("plans.update")
+_DELETE: Final = sql.query("plans.delete")
+_LEAVE: Final = sql.query("keys.leave_plan")
+
+FIRST: Final = "default"
+_DEFAULT: Final = Plan(id="", name="")
+_MOST_QUOTA: Final = 1 << 53
+_MOST_WINDOW_S: Final = 31 * 86_400
+
+
+def _known_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown; a path; a folder of the database
+        raise ValidationError("Not a time zone of the IANA database.") from None
+
+
+class PlanSchema(Wire):
+    """A plan. Null where it may stand means no limit; zero means that nothing is allowed."""
+
+    id = fields.String(dump_only=True)
+    name = text(
+        64,
+        rules=(matches(r"[a-z0-9][a-z0-9_-]*", "Not a plan's name: a-z 0-9 _ -"),),
+        required=True,
+    )
+    display_name = text(128, least=1)
+    rate_limit = count(0, MOST_COUNT, load_default=_DEFAULT.rate_limit)
+    rate_window = count(
+        1, _MOST_WINDOW_S, attribute="rate_window_s", load_default=_DEFAULT.rate_window_s
+    )
+    burst_limit = count(1, MOST_COUNT, load_default=_DEFAULT.burst_limit)
+    daily_quota = count(0, _MOST_QUOTA, load_default=_DEFAULT.daily_quota, allow_none=True)
+    monthly_quota = count(0, _MOST_QUOTA, load_default=_DEFAULT.monthly_quota, allow_none=True)
+    max_concurrent = count(0, MOST_COUNT, load_default=_DEFAULT.max_concurrent)
+    max_request_size = count(0, MOST_BYTES, load_default=_DEFAULT.max_request_size)
+    max_response_size = count(0, MOST_BYTES, load_default=_DEFAULT.max_response_size)
+    allowed_connectors = texts(text(64, least=1), 1000)
+    time_zone = text(64, least=1, rules=(_known_zone,), load_default=_DEFAULT.time_zone)
+    key_count = fields.Integer(dump_only=True)
+    version = fields.Integer(dump_only=True)
+    created_at = Instant(dump_only=True)
+    updated_at = Instant(dump_only=True)
+
+    @post_load
+    def _named(self, item: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {"display_name": item["name"], **item}
+
+
+_SCHEMA: Final = PlanSchema()
+_QUERY: Final = PageQuery()
+
+
+async def ensure_first(write: Write) -> None:
+    """See to it that the team has its default plan."""
+    numbers = dataclasses.asdict(write.call.control.default_plan)
+    kept = {name: value for name, value in numbers.items() if name != "allowed_connectors"}
+    first = await write.row(_INSERT_FIRST, {**kept, "id": uuid7(), "display_name": "Default"})
+    if first is not None:
+        row = await _plan(write, first["id"])
+        write.log("plan.create", row["id"], audit.difference({}, _SCHEMA.settings(row)))
+
+
+async def index(call: Call) -> web.Response:
+    """GET: the team's plans."""
+    page = Page.of(call, _QUERY)
+    rows = await call.rows(_LISTS[page.sort], page.filters, *page.values)
+    return page.answer(rows, _SCHEMA.dump)
+
+
+async def create(call: Call) -> web.Response:
+    """POST: one more plan."""
+    item = _SCHEMA.load(await call.body())
+    async with writing(call) as write:
+        await ensure_first(write)
+        new = {"id": uuid7(), **await _resolved(write, item)}
+        await write.run(_INSERT, new)
+        row = await _plan(write, new["id"])
+        write.log("plan.create", row["id"], audit.difference({}, _SCHEMA.settings(row)))
+    return _answer(row, status=201, location=f"plans/{row['id']}")
+
+
+async def show(call: Call) -> web.Response:
+    """GET: one plan."""
+    return _answer(await _plan(call, _id(call)))
+
+
+async def replace(call: Call) -> web.Response:
+    """PUT: all of a plan, anew."""
+    return await _change(call, await call.body(), merge=False)
+
+
+async def patch(call: Call) -> web.Response:
+    """PATCH: some of it."""
+    return await _change(call, await call.body(), merge=True)
+
+
+async def _change(call: Call, given: dict[str, Any], *, merge: bool) -> web.Response:
+    async with writing(call) as write:
+        row = await _locked(write, _id(call))
+        call.expect(row["version"])
+        before = _SCHEMA.settings(row)
+        item = _SCHEMA.load(_SCHEMA.merged(before, given) if merge else given)
+        if row["name"] == FIRST != item["name"]:
+            fault = Fault("/name", "The default plan keeps its name.")
+            raise Rejected("conflict", fault.detail, errors=[fault])
+        if not merge or "allowedConnectors" in given:
+            item = await _resolved(write, item)
+        if difference := audit.difference(before, _SCHEMA.settings(item)):
+            kept = {**item, "id": row["id"], "version": row["version"]}
+            if await write.row(_UPDATE, kept) is None:
+                raise stale()
+            write.log("plan.update", row["id"], difference)
+            row = await _plan(write, row["id"])
+    return _answer(row)
+
+
+async def delete(call: Call) -> web.Response:
+    """DELETE: refused while keys are on the plan; the default plan stays."""
+    async with writing(call) as write:
+        row = await _locked(write, _id(call))
+        call.expect(row["version"])
+        if row["name"] == FIRST:
+            raise Rejected("conflict", "The default plan cannot be deleted.")
+        await write.run(_LEAVE, row["id"])
+        try:
+            gone = await write.row(_DELETE, row["id"], row["version"])
+        except ForeignKeyViolation as error:
+            detail = f"{row['key_count']} keys are on this plan: put them on another one first."
+            raise Rejected("conflict", detail) from error
+        if gone is None:
+            raise stale()
+        write.log("plan.delete", row["id"], audit.difference(_SCHEMA.settings(row), {}))
+    return nothing()
+
+
+async def _resolved(write: Write, item: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan with the ids of the connectors that it names."""
+    named = [(f"/allowedConnectors/{i}", name) for i, name in enumerate(item["allowed_connectors"])]
+    return {**item, "allowed_connectors": await connector_ids(write, named)}
+
+
+def _id(call: Call) -> UUID:
+    return object_id(call.part("plan"), "plan")
+
+
+async def _locked(write: Write, plan_id: UUID) -> dict[str, Any]:
+    if await write.row(_LOCK, plan_id) is None:
+        raise unknown("plan")
+    return await _plan(write, plan_id)
+
+
+async def _plan(team: TeamRows, plan_id: UUID) -> dict[str, Any]:
+    row = await team.row(_ONE, plan_id)
+    if row is None:
+        raise unknown("plan")
+    return row
+
+
+def _answer(row: Mapping[str, Any], *, status: int = 200, location: str = "") -> web.Response:
+    version = row["version"]
+    return answer(_SCHEMA.dump(row), status=status, version=version, location=location)

@@ -1,0 +1,204 @@
+"""Secrets of connectors: written and never read back. What is set is in force at once.
+
+A value of the form `env:NAME` is a reference, if the operator lets the connector's host have it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from aiohttp import web
+from marshmallow import ValidationError, fields
+
+import sql
+from admin import audit, endpoints, hosts
+from admin.calls import Call, TeamRows, answer, nothing
+from admin.fields import Instant, Pairs, Switch, Wire, sentence, text
+from admin.references import connector, editable_connector, unknown
+from admin.writes import Write, writing
+from gateway import upstream_auth
+from gateway.mapping import AuthFault, secret_names
+from gateway.model import ConnectorDefinition, EndpointDefinition, definition_of
+from gateway.problems import Fault, Rejected
+from gateway.rules import pointer
+from gateway.upstream_auth import check_field
+from gateway.vault import Sealed, Vault, VaultFault
+
+_ALL: Final = sql.query("secrets.all")
+_PUT: Final = sql.query("secrets.put")
+_DELETE: Final = sql.query("secrets.delete")
+_PUBLISHED: Final = sql.query("connectors.published")
+_REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*").fullmatch
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]").search
+
+
+class SecretSchema(Wire):
+    """What may be told of a secret. `used` is false for one that the connector no longer names."""
+
+    name = fields.String()
+    set = Switch()
+    used = Switch()
+    reference = fields.String()
+    updated_at = Instant()
+    updated_by = fields.String()
+
+
+def _on_one_line(value: str) -> None:
+    if _CONTROL(value):
+        raise ValidationError("A secret has no line breaks and no other control characters.")
+
+
+def values(**options: Any) -> Pairs:
+    """The field of secrets that are given: names and values."""
+    return Pairs(
+        keys=text(64, least=1), values=text(16_384, least=1, rules=(_on_one_line,)), **options
+    )
+
+
+_SCHEMA: Final = SecretSchema()
+_VALUES: Final = values()
+
+
+async def names(team: TeamRows, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The secrets that a connector names: in its working copy, and in what callers get."""
+    found = [*names_of(row, await endpoints.every(team, row["id"]))]
+    if (published := await team.row(_PUBLISHED, row["id"])) is not None:
+        snapshot = published["snapshot"]
+        own = [entry["definition"] for entry in snapshot["endpoints"]]
+        found += names_of(snapshot["definition"], own)
+    return tuple(dict.fromkeys(found))
+
+
+def names_of(definition: Mapping[str, Any], own: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The secrets that a connector's and its endpoints' definitions name."""
+    return secret_names(
+        definition_of(ConnectorDefinition, definition),
+        [definition_of(EndpointDefinition, entry) for entry in own],
+    )
+
+
+async def are_set(team: TeamRows, connector_id: UUID) -> bool:
+    """True when a connector has any secret."""
+    return bool(await team.rows(_ALL, connector_id))
+
+
+async def store(
+    write: Write, row: Mapping[str, Any], known: Collection[str], given: Mapping[str, str], at: str
+) -> None:
+    """Set secrets of a connector; `at` leads the pointers of faults. Raises Rejected."""
+    vault = write.call.control.vault
+    faults = [
+        Fault(at + pointer([name]), detail)
+        for name, value in given.items()
+        if (detail := _fault(vault, row, known, name, value))
+    ]
+    if faults:
+        raise Rejected("validation_failed", faults[0].detail, errors=faults)
+    place = {"team": write.call.team, "connector": str(row["id"])}
+    rows = [{"name": name, **_kept(vault, place, name, value)} for name, value in given.items()]
+    await write.run(_PUT, row["id"], rows, write.call.identity.user)
+    for name in given:
+        write.log("secret.set", f"{row['id']}/{name}", {name: audit.CHANGED})
+
+
+def _fault(
+    vault: Vault, row: Mapping[str, Any], known: Collection[str], name: str, value: str
+) -> str:
+    """Why a secret can't be set; empty when it can."""
+    if name not in known:
+        return "The connector uses no secret of this name."
+    if _REFERENCE(value):
+        host = hosts.host(row["upstream_base_url"])
+        return "" if vault.permits(value, host) else sentence(_refused(value, host))
+    auth = upstream_auth.make(row["auth_type"], row["auth_config"])
+    try:
+        injection = auth.inject({**dict.fromkeys(auth.secret_names(), "x"), name: value})
+        for field, content in injection.headers:
+            check_field(field, content)
+    except AuthFault as fault:
+        return sentence(fault)
+    return ""
+
+
+def _refused(reference: str, host: str) -> VaultFault:
+    return VaultFault(f"the operator has to allow {reference} for {host}, and to set it")
+
+
+def _kept(vault: Vault, place: Mapping[str, str], name: str, value: str) -> dict[str, Any]:
+    if _REFERENCE(value):
+        return {"reference": value}
+    sealed = vault.seal(value, team=place["team"], connector=place["connector"], name=name)
+    return {"key_id": sealed.key_id, "sealed": f"\\x{sealed.content.hex()}"}
+
+
+async def opened(
+    write: Write, row: Mapping[str, Any], needed: Iterable[str]
+) -> tuple[dict[str, str], list[Fault]]:
+    """The values of secrets as callers' requests will get them, and a fault for each that is none."""
+    there = {secret["name"]: secret for secret in await write.rows(_ALL, row["id"])}
+    found, faults = {}, []
+    for name in needed:
+        try:
+            found[name] = _open(write.call, row, name, there.get(name))
+        except VaultFault as fault:
+            faults.append(Fault("/secrets" + pointer([name]), sentence(fault)))
+    return found, faults
+
+
+def _open(call: Call, row: Mapping[str, Any], name: str, secret: Mapping[str, Any] | None) -> str:
+    """The value of one secret. Raises VaultFault when there is none."""
+    vault = call.control.vault
+    if secret is None:
+        raise VaultFault(f"secret {name!r} is not set")
+    if (reference := secret["reference"]) is None:
+        sealed = Sealed(secret["key_id"], secret["sealed"])
+        return vault.open(sealed, team=call.team, connector=str(row["id"]), name=name)
+    host = hosts.host(row["upstream_base_url"])
+    if (value := vault.resolve(reference, host)) is None:
+        raise _refused(reference, host)
+    return value
+
+
+async def index(call: Call) -> web.Response:
+    """GET: which secrets there are, and since when."""
+    return await _list(call, await connector(call, call.part("connector")))
+
+
+async def put(call: Call) -> web.Response:
+    """PUT: new values for some secrets."""
+    given = _VALUES.deserialize(await call.body())
+    async with writing(call) as write:
+        row = await editable_connector(write, call.part("connector"))
+        call.expect(row["version"])
+        await store(write, row, await names(write, row), given, "")
+        return await _list(write, row)
+
+
+async def delete(call: Call) -> web.Response:
+    """DELETE: forget one."""
+    async with writing(call) as write:
+        row = await editable_connector(write, call.part("connector"))
+        call.expect(row["version"])
+        gone = await write.row(_DELETE, row["id"], call.part("name"))
+        if gone is None:
+            raise unknown("secret")
+        write.log("secret.delete", f"{row['id']}/{gone['name']}", {gone["name"]: audit.CHANGED})
+    return nothing()
+
+
+async def _list(team: TeamRows, row: Mapping[str, Any]) -> web.Response:
+    there = {secret["name"]: secret for secret in await team.rows(_ALL, row["id"])}
+    used = await names(team, row)
+    items = [
+        {"name": name, "set": name in there, "used": name in used, **_told(there.get(name))}
+        for name in dict.fromkeys((*used, *there))
+    ]
+    return answer({"items": [_SCHEMA.dump(item) for item in items], "nextCursor": None})
+
+
+def _told(row: Mapping[str, Any] | None) -> dict[str, Any]:
+    shown = ("reference", "updated_at", "updated_by")
+    return {} if row is None else {name: row[name] for name in shown if row[name] is not None}

@@ -1,0 +1,42 @@
+"""A request for every route of the admin API, made of one object of each kind."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from admin.api import Route
+
+Parts = dict[str, str]
+
+ENDPOINT = {"name": "other", "method": "POST", "path": "/other"}
+CONNECTOR = {"slug": "other", "upstreamBaseUrl": "https://other.example.com"}
+BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "/connectors"): CONNECTOR,
+    ("PUT", "/connectors/{connector}"): {
+        **CONNECTOR,
+        "upstreamBaseUrl": "https://maps.example.com",
+    },
+    ("PATCH", "/connectors/{connector}"): {"description": "other"},
+    ("POST", "/connectors/{connector}/endpoints"): ENDPOINT,
+    ("PUT", "/connectors/{connector}/endpoints/{endpoint}"): ENDPOINT,
+    ("PATCH", "/connectors/{connector}/endpoints/{endpoint}"): {"enabled": False},
+    ("PUT", "/connectors/{connector}/secrets"): {"token": "s3cret"},
+    ("POST", "/keys"): {"name": "other"},
+    ("PATCH", "/keys/{key}"): {"name": "other"},
+    ("POST", "/keys/{key}/rotate"): {"graceSeconds": 60},
+    ("POST", "/plans"): {"name": "other"},
+    ("PUT", "/plans/{plan}"): {"name": "other"},
+    ("PATCH", "/plans/{plan}"): {"rateLimit": 1},
+    ("POST", "/templates"): {"templateId": "daydream"},
+}
+
+
+def path_of(route: Route, parts: Parts) -> str:
+    """The path of a route with its parameters put in."""
+    return re.sub(r"\{(\w+)\}", lambda match: parts[match.group(1)], route.path)
+
+
+def body_of(route: Route) -> Any:
+    """A body that the route takes, if it takes one."""
+    return BODIES.get((route.method, route.path))

@@ -1,0 +1,81 @@
+"""Tokens, teams and roles: which are taken, and what the others are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from admin.access import allows
+from tests.admin.client import BASE, Tokened, User, read
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Bearer", "Bearer ", "Bearer not.a.token", "Basic YTpi", "Bearer \xff\xfe", "Bearer a b"],
+)
+async def test_other_credentials_get_the_same_refusal(header: str, cut_off: User) -> None:
+    headers = {"Authorization": header} if header else {}
+    answer = await read(await cut_off.http.get(BASE + "/me", headers=headers))
+
+    assert (answer.status, answer.json["code"]) == (401, "unauthenticated")
+    assert answer.json["detail"].startswith("The admin API needs a valid JWT")
+
+
+async def test_expired_token_is_refused(http: TestClient[Any, Any], token: Tokened) -> None:
+    assert (await User(http, token({"red": "admin"}, life_s=-60), "red").get("/me")).status == 401
+
+
+async def test_two_credentials_are_refused(http: TestClient[Any, Any], token: Tokened) -> None:
+    valid = f"Bearer {token({'red': 'admin'})}"
+    headers = [("Authorization", valid), ("Authorization", valid)]
+
+    assert (await http.get(BASE + "/me", headers=headers)).status == 401
+
+
+async def test_team_may_be_left_out_when_the_token_has_one(
+    http: TestClient[Any, Any], token: Tokened
+) -> None:
+    headers = {"Authorization": f"bearer {token({'red': 'viewer'})}"}
+
+    assert (await http.get(BASE + "/plans", headers=headers)).status == 200
+
+
+async def test_team_must_be_named_when_the_token_has_two(
+    http: TestClient[Any, Any], token: Tokened
+) -> None:
+    both = token({"red": "viewer", "blue": "admin"})
+    answer = await read(
+        await http.get(BASE + "/plans", headers={"Authorization": f"Bearer {both}"})
+    )
+
+    assert (answer.status, answer.json["code"]) == (403, "forbidden")
+    assert "x-team-id" in answer.json["detail"]
+    assert (await User(http, both, "blue").get("/plans")).status == 200
+
+
+async def test_role_is_the_one_in_the_named_team(
+    http: TestClient[Any, Any], token: Tokened
+) -> None:
+    both = token({"red": "viewer", "blue": "admin"})
+
+    assert (await User(http, both, "red").post("/plans", {"name": "gold"})).status == 403
+    assert (await User(http, both, "blue").post("/plans", {"name": "gold"})).status == 201
+
+
+async def test_token_without_a_team_gets_no_route(
+    http: TestClient[Any, Any], token: Tokened
+) -> None:
+    headers = {"Authorization": f"Bearer {token({})}"}
+
+    assert (await http.get(BASE + "/plans", headers=headers)).status == 403
+
+
+def test_roles_include_those_below() -> None:
+    order = ("viewer", "editor", "admin")
+
+    for held in order:
+        assert [allows(held, needed) for needed in order] == [
+            order.index(held) >= order.index(needed) for needed in order
+        ]

@@ -1,0 +1,161 @@
+"""Secrets: sealed where they belong, listed without a value, in force for what callers get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from admin.control import Control
+from gateway.vault import Sealed
+from tests.admin.client import Fetch, Make, User, Users
+
+PATH = "/connectors/maps/secrets"
+
+
+async def test_list_tells_which_since_when_and_by_whom(
+    user: Users, admin: User, viewer: User, make_connector: Make
+) -> None:
+    await make_connector(authType="basic")
+    unset = (await viewer.get(PATH)).json
+    assert unset == {
+        "items": [
+            {"name": "username", "set": False, "used": True},
+            {"name": "password", "set": False, "used": True},
+        ],
+        "nextCursor": None,
+    }
+    put = await user("admin", name="amy").put(PATH, {"password": "p4ssw0rd"})
+    assert put.status == 200
+    listed = (await viewer.get(PATH)).json
+    assert put.json == listed
+    assert "p4ssw0rd" not in put.text
+    (_, password) = listed["items"]
+    assert (password["set"], password["updatedBy"]) == (True, "amy")
+    assert password["updatedAt"].endswith("Z")
+    assert "reference" not in password
+
+
+async def test_value_is_sealed_for_its_place(
+    admin: User, make_connector: Make, control: Control, fetch: Fetch
+) -> None:
+    made = await make_connector(authType="bearer", secrets={"token": "first"})
+    await admin.put(PATH, {"token": "sécond"})
+    (row,) = await fetch("SELECT key_id, sealed, reference FROM connector_secret")
+    sealed = Sealed(row["key_id"], row["sealed"])
+
+    opened = control.vault.open(sealed, team="red", connector=made["id"], name="token")
+    assert (opened, row["reference"]) == ("sécond", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"other": "x"}, "/other"),
+        ({"username": ""}, "/username"),
+        ({"username": None}, "/username"),
+        ({"username": 1}, "/username"),
+        ({"username": "a\r\nb"}, "/username"),
+        ({"username": "a\tb"}, "/username"),
+        ({"username": "with:colon"}, "/username"),
+        ({"username": "x" * 16_385}, "/username"),
+        ({"": "x"}, "/"),
+    ],
+)
+async def test_value_that_cannot_be_used_is_refused(
+    body: dict[str, Any], pointer: str, admin: User, make_connector: Make
+) -> None:
+    await make_connector(authType="basic")
+    answer = await admin.put(PATH, body)
+
+    assert (answer.status, answer.pointers) == (422, [pointer])
+
+
+async def test_one_wrong_name_sets_none(admin: User, make_connector: Make) -> None:
+    await make_connector(authType="basic")
+    await admin.put(PATH, {"username": "u", "other": "x"})
+
+    assert [item["set"] for item in (await admin.get(PATH)).json["items"]] == [False, False]
+
+
+async def test_allowed_reference_is_kept_as_one(
+    admin: User, make_connector: Make, fetch: Fetch
+) -> None:
+    await make_connector(authType="bearer", upstreamBaseUrl="https://api.daydream.live")
+    answer = await admin.put(PATH, {"token": "env:DAYDREAM_API_KEY"})
+
+    assert answer.json["items"][0]["reference"] == "env:DAYDREAM_API_KEY"
+    (row,) = await fetch("SELECT sealed, reference FROM connector_secret")
+    assert row == {"sealed": None, "reference": "env:DAYDREAM_API_KEY"}
+    await admin.put(PATH, {"token": "a value again"})
+    (row,) = await fetch("SELECT reference FROM connector_secret")
+    assert row == {"reference": None}
+
+
+@pytest.mark.parametrize("name", ["OTHER_KEY", "PATH", "UNSET"])
+async def test_other_references_need_the_operator(
+    name: str, admin: User, make_connector: Make
+) -> None:
+    await make_connector(authType="bearer", upstreamBaseUrl="https://api.daydream.live")
+    answer = await admin.put(PATH, {"token": f"env:{name}"})
+
+    assert (answer.status, answer.pointers) == (422, ["/token"])
+    assert "operator has to allow" in answer.json["detail"]
+
+
+async def test_reference_of_a_moved_connector_stops_its_publish(
+    admin: User, make_connector: Make
+) -> None:
+    await make_connector(
+        authType="bearer",
+        upstreamBaseUrl="https://api.daydream.live",
+        secrets={"token": "env:DAYDREAM_API_KEY"},
+    )
+    assert (await admin.post("/connectors/maps/publish?dryRun=true")).status == 200
+    await admin.patch("/connectors/maps", {"upstreamBaseUrl": "https://evil.example.net"})
+
+    assert (await admin.post("/connectors/maps/publish")).pointers == ["/secrets/token"]
+
+
+async def test_deleted_secret_is_not_set(admin: User, make_connector: Make) -> None:
+    await make_connector(authType="bearer", secrets={"token": "t"})
+
+    assert (await admin.delete(f"{PATH}/token")).status == 204
+    assert (await admin.delete(f"{PATH}/token")).status == 404
+    assert (await admin.get(PATH)).json["items"] == [{"name": "token", "set": False, "used": True}]
+
+
+async def test_secret_that_callers_still_need_can_be_changed(
+    admin: User, make_connector: Make
+) -> None:
+    """The working copy names another one already; what is published goes on with the old name."""
+    await make_connector(authType="bearer", secrets={"token": "t"})
+    await admin.post("/connectors/maps/publish")
+    await admin.patch("/connectors/maps", {"authConfig": {"tokenRef": "new"}})
+
+    names = [item["name"] for item in (await admin.get(PATH)).json["items"]]
+    assert names == ["new", "token"]
+    assert (await admin.put(PATH, {"token": "t2", "new": "n"})).status == 200
+
+
+async def test_secret_that_nothing_names_is_listed_until_it_is_deleted(
+    admin: User, make_connector: Make
+) -> None:
+    await make_connector(authType="bearer", secrets={"token": "t"})
+    await admin.patch("/connectors/maps", {"authType": "none"})
+    (left,) = (await admin.get(PATH)).json["items"]
+
+    assert (left["name"], left["set"], left["used"]) == ("token", True, False)
+    assert (await admin.put(PATH, {"token": "t2"})).status == 422
+    assert (await admin.delete(f"{PATH}/token")).status == 204
+    assert (await admin.get(PATH)).json["items"] == []
+
+
+async def test_setting_a_secret_is_no_change_of_the_working_copy(
+    admin: User, make_connector: Make
+) -> None:
+    await make_connector(authType="bearer", secrets={"token": "t"})
+    published = (await admin.post("/connectors/maps/publish")).json
+    await admin.put(PATH, {"token": "t2"})
+
+    assert (await admin.get("/connectors/maps")).json == published
