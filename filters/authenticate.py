@@ -22,6 +22,7 @@ from gateway.tokens import TokenFault
 log = logging.getLogger(__name__)
 
 _CHALLENGE: Final = (b"WWW-Authenticate", b'Bearer realm="service-gateway"')
+_USUAL_HEADERS: Final = ("X-API-Key", "X-Goog-Api-Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Options:
     """Options of `authenticate`."""
 
     key_headers: tuple[str, ...] = texts(
-        ("X-API-Key", "X-Goog-Api-Key"),
+        _USUAL_HEADERS,
         "Header fields that may hold a key when there is no Authorization; never sent upstream.",
     )
 
@@ -43,6 +44,9 @@ class Authenticate:
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
         self._key_headers = options.key_headers
+        usual = {name.lower() for name in _USUAL_HEADERS}  # no mapping passes these on
+        own = {name.lower() for name in options.key_headers} - usual
+        self._hidden = frozenset(name.encode().replace(b"_", b"-") for name in own)
         self._directory = runtime.directory
         self._tokens = runtime.tokens
 
@@ -52,6 +56,12 @@ class Authenticate:
             exchange.caller = await self._by_key(credential)
         else:
             exchange.caller = await self._by_token(credential, exchange)
+        if self._hidden:
+            exchange.raw_headers = tuple(
+                (name, value)
+                for name, value in exchange.raw_headers
+                if name.lower().replace(b"_", b"-") not in self._hidden
+            )
         return await proceed(exchange)
 
     def _credential(self, exchange: Exchange) -> str:

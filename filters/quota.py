@@ -6,11 +6,12 @@ reached its upstream gives its unit back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.limiter import MODE, quotas_of
+from gateway.limiter import MODE
 from gateway.limiter import Quota as QuotaLimit
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
@@ -33,8 +34,7 @@ class Quota:
         self._metrics = runtime.metrics
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
-        caller = exchange.caller
-        quotas = quotas_of(caller.team, caller.kind, caller.id, caller.plan)
+        quotas = exchange.caller.quotas
         if not quotas:
             return await proceed(exchange)
         await self._take(exchange, quotas)
@@ -44,9 +44,9 @@ class Quota:
             if not exchange.attempts:
                 await self._limiter.give_back(quotas)
 
-    async def _take(self, exchange: Exchange, quotas: list[QuotaLimit]) -> None:
+    async def _take(self, exchange: Exchange, quotas: Sequence[QuotaLimit]) -> None:
         decision = await self._limiter.admit(quotas)
-        exchange.limits += tuple(decision.standings)
+        exchange.limits += decision.standings
         if decision.admitted:
             self._metrics.limit_decided("quota", "admitted", MODE)
             return

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.limiter import MODE, Rate
-from gateway.model import Caller, Endpoint
+from gateway.model import Caller
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 
@@ -36,15 +36,18 @@ class RateLimit:
         caller, endpoint = exchange.caller, exchange.endpoint
         if caller.plan.max_concurrent is not None:
             self._enter(exchange, caller, caller.plan.max_concurrent)
-        decision = await self._limiter.admit(_rates(caller, endpoint))
-        exchange.limits += tuple(decision.standings)
+        rates = [caller.rate]
+        if (own := endpoint.definition.rate_limit) is not None:
+            rates.append(Rate("endpoint", f"{caller.who} {endpoint.id}", own, 60, own))
+        decision = await self._limiter.admit(rates)
+        exchange.limits += decision.standings
         if not decision.admitted:
             refusing = decision.refusing
             self._metrics.limit_decided(refusing.limit.policy, "refused", MODE)
             raise Rejected(
                 "rate_limited",
                 f"The limit {refusing.limit.policy!r} allows {refusing.limit.limit} requests "
-                f"in {refusing.window_s:g} s.",
+                f"in {refusing.limit.window_s:g} s.",
                 retry_after_s=refusing.retry_after_s,
             )
         self._metrics.limit_decided("rate", "admitted", MODE)
@@ -52,7 +55,7 @@ class RateLimit:
 
     def _enter(self, exchange: Exchange, caller: Caller, most: int) -> None:
         """Hold a place until the exchange is over, its answer's last byte included."""
-        who = f"{caller.team} {caller.kind} {caller.id}"
+        who = caller.who
         if not self._limiter.enter(who, most):
             self._metrics.limit_decided("concurrent", "refused", MODE)
             raise Rejected(
@@ -61,14 +64,3 @@ class RateLimit:
                 retry_after_s=1,
             )
         exchange.on_exit(partial(self._limiter.leave, who))
-
-
-def _rates(caller: Caller, endpoint: Endpoint) -> list[Rate]:
-    """The rates that apply; no two share a counter."""
-    plan = caller.plan
-    who = f"{caller.team} {caller.kind} {caller.id}"
-    burst = plan.rate_limit if plan.burst_limit is None else plan.burst_limit
-    rates = [Rate("rate", who, plan.rate_limit, plan.rate_window_s, burst)]
-    if (own := endpoint.definition.rate_limit) is not None:
-        rates.append(Rate("endpoint", f"{who} {endpoint.id}", own, 60, own))
-    return rates

@@ -33,7 +33,9 @@ class Resolve:
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
         caller = exchange.caller
         slug, slash, rest = exchange.path[1:].partition("/")
-        connector = await self._directory.connector(caller.team, slug)
+        connector = self._directory.held_connector(caller.team, slug)
+        if connector is None:
+            connector = await self._directory.connector(caller.team, slug)
         if connector is None:
             raise Rejected("connector_not_found", "The team has no connector of this name.")
         if isinstance(connector, Draft):

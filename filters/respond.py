@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from gateway import envelope
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _STRIPPED: Final = HOP_BY_HOP | frozenset(
     b"clear-site-data content-length server service-worker-allowed strict-transport-security "
-    b"x-content-type-options x-request-id".split()
+    b"x-request-id".split()
 )
 _LIMIT_FIELDS: Final = frozenset(
     b"ratelimit ratelimit-policy x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset".split()
@@ -57,15 +58,15 @@ class Respond:
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
         try:
             response = await proceed(exchange)
+            if exchange.source == "upstream":
+                response.headers = self._kept(exchange, response.headers)
+                if exchange.endpoint.envelope:
+                    await envelope.wrap(exchange, response)
         except Rejected as rejected:
             return self._refusal(exchange, rejected)
         except Exception:
             log.exception("a filter failed", extra={"request_id": exchange.request_id})
             return self._refusal(exchange, Rejected("internal", FAULT))
-        if exchange.source == "upstream":
-            response.headers = self._kept(exchange, response.headers)
-            if exchange.endpoint.envelope:
-                await envelope.wrap(exchange, response)
         self._add(exchange, response.headers)
         return response
 
@@ -79,15 +80,19 @@ class Respond:
 
     def _kept(self, exchange: Exchange, headers: RawHeaders) -> RawHeaders:
         """The upstream's fields that the caller gets, in their order."""
-        stripped = _STRIPPED
-        if not exchange.connector.definition.pass_cookies:
-            stripped = _STRIPPED_WITH_COOKIES
-        if exchange.limits:
-            stripped |= _LIMIT_FIELDS
-        for name, value in headers:
-            if len(name) == 10 and name.lower() == b"connection":
-                stripped |= {part.strip().lower() for part in value.split(b",")}
-        return [field for field in headers if field[0].lower() not in stripped]
+        told = exchange.connector.definition
+        stripped = _STRIPPED_TOO[told.pass_cookies, bool(exchange.limits), told.sandbox_responses]
+        kept = []
+        nominated: set[bytes] = set()
+        for field in headers:
+            lower = field[0].lower()
+            if lower not in stripped:
+                kept.append(field)
+            elif lower == b"connection" and field[1].lower() not in _USUAL:
+                nominated |= {part.strip().lower() for part in field[1].split(b",")}
+        if nominated:
+            return [field for field in kept if field[0].lower() not in nominated]
+        return kept
 
     def _add(self, exchange: Exchange, headers: RawHeaders) -> None:
         headers.append((b"X-Request-Id", exchange.request_id.encode("ascii")))
@@ -101,7 +106,17 @@ class Respond:
             headers.append((b"Server-Timing", _timing(exchange)))
 
 
-_STRIPPED_WITH_COOKIES: Final = _STRIPPED | {b"set-cookie"}
+_STRIPPED_TOO: Final = {
+    (cookies, limits, sandbox): _STRIPPED
+    | (frozenset() if cookies else {b"set-cookie"})
+    | (_LIMIT_FIELDS if limits else frozenset())
+    | ({b"x-content-type-options"} if sandbox else frozenset())
+    for cookies in (False, True)
+    for limits in (False, True)
+    for sandbox in (False, True)
+}
+"""What is stripped, by whether cookies pass and whether we send limits and a sandbox of our own."""
+_USUAL: Final = frozenset({b"keep-alive", b"close"})
 
 
 def _filter_of(rejected: Rejected) -> str:
@@ -120,26 +135,28 @@ def _limit_fields(standings: Sequence[Standing], *, legacy: bool) -> RawHeaders:
     tightest = standings[0]
     policies = []
     for standing in standings:
-        if (standing.remaining, -standing.retry_after_s) < (
-            tightest.remaining,
-            -tightest.retry_after_s,
+        if standing.remaining < tightest.remaining or (
+            standing.retry_after_s > tightest.retry_after_s
         ):
             tightest = standing
-        policies.append(
-            b'"%b";q=%d;w=%d'
-            % (standing.limit.policy.encode("ascii"), standing.limit.limit, standing.window_s)
-        )
-    name, left = tightest.limit.policy.encode("ascii"), tightest.remaining
+        limit = standing.limit
+        policies.append(_policy(limit.policy, limit.limit, limit.window_s))
+    limit, left = tightest.limit, tightest.remaining
     reset = -int(-tightest.reset_s // 1)
     fields = [
         (b"RateLimit-Policy", b", ".join(policies)),
-        (b"RateLimit", b'"%b";r=%d;t=%d' % (name, left, reset)),
+        (b"RateLimit", f'"{limit.policy}";r={left};t={reset}'.encode("ascii")),
     ]
     if legacy:
-        fields.append((b"X-RateLimit-Limit", b"%d" % tightest.limit.limit))
+        fields.append((b"X-RateLimit-Limit", b"%d" % limit.limit))
         fields.append((b"X-RateLimit-Remaining", b"%d" % left))
         fields.append((b"X-RateLimit-Reset", b"%d" % reset))
     return fields
+
+
+@lru_cache(maxsize=4096)
+def _policy(name: str, limit: int, window_s: float) -> bytes:
+    return f'"{name}";q={limit};w={window_s:g}'.encode("ascii")
 
 
 def _timing(exchange: Exchange) -> bytes:

@@ -18,6 +18,7 @@ from gateway.options import whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 from gateway.usage import UsageRecord
+from gateway.wire import has_no_body
 
 log = logging.getLogger("gateway.access")
 
@@ -62,8 +63,10 @@ class Usage:
             raise
         exchange.status = response.status
         exchange.first_byte_s = time.perf_counter() - exchange.started_s
-        if isinstance(response.body, bytes):
-            exchange.bytes_out = 0 if exchange.method == "HEAD" else len(response.body)
+        if has_no_body(exchange.method, response.status):
+            self.record(exchange)
+        elif isinstance(response.body, bytes):
+            exchange.bytes_out = len(response.body)
             self.record(exchange)
         else:
             response.body = _Counted(response.body, exchange, self)
@@ -150,8 +153,8 @@ class _Counted:
         except StopAsyncIteration:
             self._record()
             raise
-        except Rejected as rejected:
-            exchange.error_code = rejected.code
+        except Exception as error:
+            exchange.error_code = error.code if isinstance(error, Rejected) else "internal"
             self._record()
             raise
         exchange.bytes_out += len(piece)

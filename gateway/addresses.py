@@ -6,6 +6,7 @@ some clouds' metadata addresses global. Networks are from the IANA special-purpo
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,9 +32,8 @@ _REFUSED_4: Final = tuple(
 _REFUSED_6: Final = tuple(
     IPv6Network(text)
     for text in (
-        "::/128", "::1/128", "100::/64", "100:0:0:1::/64", "2001::/23", "2001:db8::/32",
-        "2620:4f:8000::/48", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10",
-        "ff00::/8",
+        "::/3", "4000::/2", "8000::/1",  # all but 2000::/3: global unicast (RFC 4291 2.4)
+        "2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3fff::/20",
     )
 )  # fmt: skip
 _METADATA: Final = frozenset(
@@ -42,6 +42,9 @@ _METADATA: Final = frozenset(
         "169.254.169.254",  # AWS, Azure, Google, Oracle, DigitalOcean …
         "169.254.170.2",  # AWS ECS credentials
         "169.254.170.23",  # AWS EKS pod identity
+        "169.254.0.23",  # Tencent
+        "169.254.42.42",  # Scaleway
+        "fd00:42::42",  # Scaleway over IPv6
         "168.63.129.16",  # Azure's host
         "100.100.100.200",  # Alibaba
         "192.0.0.192",  # Oracle
@@ -59,6 +62,10 @@ _EMBEDDING: Final = (
     (IPv6Network("64:ff9b:1::/48"), 96),  # NAT64, local use
     (IPv6Network("2002::/16"), 16),  # 6to4
 )
+
+_WITH_PORT: Final = re.compile(
+    r"(?:\[(?P<v6>[^][]+)\]|(?P<v4>[^][:]+)):(?P<port>[0-9]{1,5})"
+).fullmatch
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -81,14 +88,13 @@ class Allowed:
     @classmethod
     def parse(cls, text: str) -> Allowed:
         """`10.0.0.0/8`, `127.0.0.1:9000`, `fd00::/8`, `[::1]:9000`. Raises ValueError."""
-        host, port = text, None
-        if text.startswith("["):
-            host, _, tail = text[1:].partition("]")
-            port = int(tail[1:]) if tail else None
-        elif text.count(":") == 1:
-            host, _, digits = text.partition(":")
-            port = int(digits)
-        return cls(ip_network(host), port)
+        if (match := _WITH_PORT(text)) is None:
+            bracketed = text.startswith("[") and text.endswith("]")
+            return cls(ip_network(text[1:-1] if bracketed else text))
+        port = int(match["port"])
+        if not 0 < port < 65536:
+            raise ValueError("a port is between 1 and 65535")
+        return cls(ip_network(match["v6"] or match["v4"]), port)
 
 
 class AddressPolicy:
@@ -139,7 +145,7 @@ class AddressPolicy:
         Names are judged when they are resolved, each time. Every spelling of an IPv4 address that
         a resolver takes (`127.1`, `0x7f000001`, `2130706433`) counts as a literal.
         """
-        literal = host.strip("[]").rstrip(".")
+        literal = host.strip("[]").rstrip(".").lower()
         try:
             return self.permits(ip_address(literal.partition("%")[0]), port)
         except ValueError:

@@ -28,6 +28,7 @@ from gateway.options import (
     texts,
     whole,
 )
+from gateway.pipeline import plan
 from gateway.tokens import ALGORITHMS, HMAC, check_key
 
 _REFERENCE: Final = re.compile(
@@ -44,6 +45,13 @@ DEFAULT_PIPELINE: Final = (
 def _listen(value: str) -> None:
     if not _LISTEN(value):
         raise ValueError("neither host:port nor unix:/path")
+    if not value.startswith("unix:") and int(value.rpartition(":")[2]) > 65535:
+        raise ValueError("a port is at most 65535")
+
+
+def _url(value: str) -> None:
+    if not re.fullmatch(r"https?://[^\s/?#]+[^\s#]*", value):
+        raise ValueError("not an http or https URL")
 
 
 def _base_path(value: str) -> None:
@@ -104,6 +112,7 @@ class DatabaseSettings:
         None,
         "postgresql://user:password@host:5432/name; null runs an embedded PostgreSQL in the data directory.",
         optional=True,
+        secret=True,
     )
     most_connections: int = whole(
         10, "How many connections one process may open.", least=2, most=1000
@@ -117,11 +126,14 @@ class TrustedKeySettings:
 
     algorithm: str = text("HS256", "The one algorithm this key is for.", choices=ALGORITHMS)
     secret: str | None = text(
-        None, "The shared secret of a HMAC algorithm: at least 32 bytes.", optional=True
+        None,
+        "The shared secret of a HMAC algorithm: at least 32, 48 or 64 bytes for HS256, HS384, HS512.",
+        optional=True,
+        secret=True,
     )
     public_key: str | None = text(None, "The PEM of an asymmetric algorithm.", optional=True)
     jwks_url: str | None = text(
-        None, "Where the issuer publishes its keys (RFC 7517).", optional=True
+        None, "Where the issuer publishes its keys (RFC 7517).", optional=True, check=_url
     )
     kid: str = text("", "The key's id, when tokens name one.")
 
@@ -163,7 +175,7 @@ class MasterKeySettings:
     """A key that seals secrets."""
 
     id: str = text("", "The key's name, stored with every secret that it sealed.")
-    key: str = text("", "32 random bytes, base64.")
+    key: str = text("", "32 random bytes, base64.", secret=True)
 
     def __post_init__(self) -> None:
         """Refuse what the types alone let through."""
@@ -218,19 +230,12 @@ class LimitSettings:
 
     rate_limit: int = whole(100, "Requests per window.")
     rate_window_s: int = whole(60, "The window, in seconds.", least=1)
-    daily_quota: int | None = raw(10_000, "Requests per day; null: none.")
-    monthly_quota: int | None = raw(100_000, "Requests per month; null: none.")
+    daily_quota: int | None = whole(10_000, "Requests per day; null: no quota.", optional=True)
+    monthly_quota: int | None = whole(100_000, "Requests per month; null: no quota.", optional=True)
     max_request_size: int = whole(1_048_576, "The largest request body, in bytes.")
     max_response_size: int = whole(
         10_485_760, "The largest answer, in bytes; event streams have no limit."
     )
-
-    def __post_init__(self) -> None:
-        """Refuse what the types alone let through."""
-        for name in ("daily_quota", "monthly_quota"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 0):
-                raise ValueError(f"{name} is a number from 0 up, or null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,18 +299,29 @@ def read(path: Path | None, environ: Mapping[str, str]) -> tuple[Settings, set[s
     resolved = _resolve(given, "", environ, spots)
     try:
         settings = load(Settings, resolved)
-        if not isinstance(settings.pipeline, (list, tuple)):
-            spots.append(Spot("pipeline", "not a list"))
     except OptionFaults as faults:
         spots += faults.spots
+    spots += _pipeline_faults(resolved)
     if spots:
         raise OptionFaults(spots)
     return settings, set(_paths(given, ""))
 
 
+def _pipeline_faults(resolved: Any) -> list[Spot]:
+    """What is wrong with the filters and their order, so that all faults are told at once."""
+    entries = resolved.get("pipeline", DEFAULT_PIPELINE) if isinstance(resolved, dict) else None
+    if not isinstance(entries, (list, tuple)):
+        return [Spot("pipeline", "not a list")] if isinstance(resolved, dict) else []
+    try:
+        plan(entries)
+    except OptionFaults as faults:
+        return faults.spots
+    return []
+
+
 def _document(path: Path) -> Any:
     try:
-        return yaml.load(path.read_text("utf-8"), Loader=_Loader) or {}  # noqa: S506 - a SafeLoader
+        document = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise Unreadable(path, error.strerror or "can't be read") from None
     except UnicodeDecodeError:
@@ -314,6 +330,9 @@ def _document(path: Path) -> Any:
         mark = error.problem_mark
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise Unreadable(path, f"is not YAML: {error.problem}{where}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise Unreadable(path, f"is not YAML: {str(error).splitlines()[0]}") from None
+    return {} if document is None else document
 
 
 class _Loader(yaml.SafeLoader):
@@ -322,7 +341,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = key_node.value
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else key_node
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key!r} is given twice", key_node.start_mark
@@ -350,11 +369,15 @@ def _resolve(value: Any, path: str, environ: Mapping[str, str], spots: list[Spot
             except (OSError, UnicodeDecodeError):
                 spots.append(Spot(path, f"the file {file} can't be read"))
                 return ""
-        found = environ.get(match["name"], match["default"])
+        found = environ.get(match["name"])
+        if match["default"] is not None:
+            return found or str(match["default"])  # as in a shell, for an empty one too
         if found is None:
             spots.append(Spot(path, f"the environment variable {match['name']} is not set"))
         return found or ""
 
+    if "${" in _REFERENCE.sub("", value):
+        spots.append(Spot(path, "a reference is ${NAME}, ${NAME:-default} or ${file:/path}"))
     return _REFERENCE.sub(replace, value)
 
 

@@ -38,8 +38,11 @@ _UNLOCK = sql.query("schema.unlock")
 
 UniqueViolation = asyncpg.UniqueViolationError
 ForeignKeyViolation = asyncpg.ForeignKeyViolationError
-StatementFault = (asyncpg.PostgresError, asyncpg.DataError, ValueError, OverflowError, TypeError)
-"""What asyncpg raises when values or a statement are wrong, the server being there."""
+RowFault = (
+    asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, OverflowError,
+    TypeError,
+)  # fmt: skip
+"""What asyncpg raises when a row can't be stored whenever it is tried again."""
 Row = asyncpg.Record
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -35,6 +36,7 @@ _DEFAULT_PLAN = sql.query("directory.default_plan")
 _KEY = sql.query("directory.key")
 _PING = sql.query("directory.ping")
 
+_is_slug: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]").fullmatch
 _MOST_ENTRIES: Final = 50_000
 _ABSENT_FOR_S: Final = 5.0
 _PING_EVERY_S: Final = 3.0
@@ -176,11 +178,15 @@ class Directory:
         """A key by its public id. Raises Rejected `store_unavailable` when it can't be known."""
         return await _known(self._keys.get(public_id))
 
+    def held_connector(self, team: str, slug: str) -> Connector | Draft | None:
+        """A connector that is in memory and in force; never waits."""
+        return self._connectors.held(f"{slug} {team}")
+
     async def connector(self, team: str, slug: str) -> Connector | Draft | None:
         """A team's connector by its slug; a Draft when it isn't published."""
-        name = f"{slug} {team}"
-        held = self._connectors.held(name)
-        return held if held is not None else await _known(self._connectors.get(name))
+        if not _is_slug(slug):
+            return None
+        return await _known(self._connectors.get(f"{slug} {team}"))
 
     async def plan_of(self, team: str) -> Plan:
         """The plan of a team's own users: its `default` plan, or the built-in numbers."""

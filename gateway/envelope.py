@@ -9,6 +9,7 @@ import orjson
 
 from gateway.exchange import Exchange, Response
 
+_BODYLESS: Final = frozenset({204, 205, 304})
 _OF_THE_BYTES: Final = frozenset(
     b"accept-ranges content-digest content-md5 digest etag last-modified repr-digest".split()
 )
@@ -24,7 +25,8 @@ async def wrap(exchange: Exchange, response: Response) -> None:
     names = {name.lower(): value for name, value in response.headers}
     media_type = names.get(b"content-type", b"").partition(b";")[0].strip().lower()
     is_json = media_type == b"application/json" or media_type.endswith(b"+json")
-    if not is_json or b"content-encoding" in names or exchange.method == "HEAD":
+    bodyless = exchange.method == "HEAD" or response.status in _BODYLESS
+    if not is_json or bodyless or b"content-encoding" in names:
         return
     body = response.body
     if not isinstance(body, bytes):

@@ -26,7 +26,7 @@ class Random:
         """`count` bytes that nobody had before."""
         start = self._used
         if start + count > len(self._block):
-            self._block = os.urandom(4096)
+            self._block = os.urandom(max(4096, count))
             start = 0
         self._used = start + count
         return self._block[start : start + count]

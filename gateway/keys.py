@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import zlib
 from typing import Final, NamedTuple
@@ -16,7 +17,7 @@ from typing import Final, NamedTuple
 from gateway.ids import base62
 
 PREFIX: Final = "gw_"
-LENGTH: Final = len(PREFIX) + 8 + 1 + 43 + 6
+_FORMAT: Final = re.compile(r"gw_[0-9A-Za-z]{8}_[0-9A-Za-z]{49}").fullmatch
 NO_DIGEST: Final = bytes(32)
 """Compared with when a key is unknown, so that it takes as long as a known one."""
 
@@ -28,6 +29,9 @@ class NewKey(NamedTuple):
     public_id: str
     digest: bytes
 
+    def __repr__(self) -> str:
+        return f"NewKey({self.public_id!r})"
+
 
 class ParsedKey(NamedTuple):
     """A key taken apart: the id to look it up by and the digest to compare."""
@@ -35,6 +39,9 @@ class ParsedKey(NamedTuple):
     public_id: str
     digest: bytes
     value: str
+
+    def __repr__(self) -> str:
+        return f"ParsedKey({self.public_id!r})"
 
     @property
     def is_intact(self) -> bool:
@@ -52,7 +59,7 @@ def make(public_id: str | None = None) -> NewKey:
 
 def parse(value: str) -> ParsedKey | None:
     """Take a key apart; None when it is malformed."""
-    if len(value) != LENGTH or not value.isascii() or value[11] != "_":
+    if not _FORMAT(value):
         return None
     return ParsedKey(value[3:11], _digest(value[12:-6]), value)
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Final, Literal, NamedTuple
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.clock import Clock
-from gateway.model import Plan
+
+if TYPE_CHECKING:
+    from gateway.model import Plan
 
 MODE: Final = "memory"
 _MOST_COUNTERS: Final = 1_000_000
+_FORGET_EVERY: Final = 16
+_NOTHING: Final = (0.0, 0)
 _EPSILON_S: Final = 1e-6
 
 
@@ -40,6 +44,11 @@ class Quota(NamedTuple):
     period: Literal["day", "month"]
     time_zone: str
 
+    @property
+    def window_s(self) -> float:
+        """The length of the period, nearly: months differ."""
+        return 86_400 if self.period == "day" else 2_592_000
+
 
 Limit = Rate | Quota
 
@@ -56,19 +65,12 @@ class Standing(NamedTuple):
     admitted: bool
     retry_after_s: float
 
-    @property
-    def window_s(self) -> float:
-        """The length of the limit's window, for `RateLimit-Policy`."""
-        if isinstance(self.limit, Rate):
-            return self.limit.window_s
-        return 86_400 if self.limit.period == "day" else 2_592_000
-
 
 class Decision(NamedTuple):
     """What becomes of a request: admitted when every limit has room."""
 
     admitted: bool
-    standings: list[Standing]
+    standings: tuple[Standing, ...]
 
     @property
     def refusing(self) -> Standing:
@@ -80,9 +82,9 @@ class Decision(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """A calendar period: what it is called, and when it ends (Unix seconds)."""
+    """A calendar period: when it begins and ends, in Unix seconds."""
 
-    name: str
+    begins: float
     ends: float
 
 
@@ -92,9 +94,10 @@ class Limiter:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._arrivals: OrderedDict[str, float] = OrderedDict()
-        self._counts: OrderedDict[str, tuple[str, int]] = OrderedDict()
+        self._counts: dict[str, tuple[float, int]] = {}
         self._windows: dict[tuple[str, str], _Window] = {}
         self._inside: dict[str, int] = {}
+        self._taken = 0
 
     def enter(self, key: str, most: int) -> bool:
         """Take one of `most` places; False when they are all taken. `leave` gives it back."""
@@ -114,98 +117,112 @@ class Limiter:
     async def admit(self, limits: Sequence[Limit]) -> Decision:
         """Take one unit of every limit, or of none when one of them has no room."""
         now, wall = self._clock.monotonic(), self._clock.now()
-        standings = [self._look(limit, now, wall) for limit in limits]
-        admitted = all(standing.admitted for standing in standings)
+        standings: list[Standing] = []
+        admitted = True
+        for limit in limits:
+            if isinstance(limit, Rate):
+                standing = self._rate(limit, now)
+            else:
+                standing = self._quota(limit, wall)
+            standings.append(standing)
+            admitted = admitted and standing.admitted
         if admitted:
-            for limit in limits:
-                self._take(limit, now, wall)
-        return Decision(admitted, standings)
+            for standing in standings:
+                self._take(standing, now)
+        return Decision(admitted, tuple(standings))
 
     async def give_back(self, limits: Sequence[Quota]) -> None:
         """Return one unit of each quota, for a request that never reached its upstream."""
         wall = self._clock.now()
         for quota in limits:
-            window = self._window(quota, wall)
-            name, count = self._counts.get(quota.key, (window.name, 0))
-            if name == window.name and count > 0:
-                self._counts[quota.key] = (name, count - 1)
+            if count := self._count(quota, wall):
+                self._counts[quota.key] = (self._ends(quota, wall), count - 1)
 
     def restore(self, quota: Quota, used: int) -> None:
         """Add what was used of a quota before this process began, from usage records."""
-        window = self._window(quota, self._clock.now())
-        name, count = self._counts.get(quota.key, (window.name, 0))
-        self._counts[quota.key] = (window.name, used + (count if name == window.name else 0))
-
-    def _look(self, limit: Limit, now: float, wall: float) -> Standing:
-        return self._rate(limit, now) if isinstance(limit, Rate) else self._quota(limit, wall)
+        wall = self._clock.now()
+        self._counts[quota.key] = (self._ends(quota, wall), used + self._count(quota, wall))
 
     def _rate(self, rate: Rate, now: float) -> Standing:
-        if rate.limit <= 0:
+        if rate.limit <= 0 or rate.burst <= 0:
             return Standing(rate, 0, rate.window_s, False, rate.window_s)
         interval = rate.window_s / rate.limit
-        tolerance = interval * rate.burst
-        arrival = max(self._arrivals.get(rate.key, now), now)
-        room = tolerance - (arrival - now)
-        if room + _EPSILON_S < interval:
-            return Standing(rate, 0, arrival - now, False, interval - room)
-        remaining = int((room + _EPSILON_S) / interval) - 1
-        return Standing(rate, remaining, arrival - now + interval, True, 0.0)
+        ahead = max(self._arrivals.get(rate.key, now) - now, 0.0)
+        room = interval * rate.burst - ahead + _EPSILON_S
+        if room < interval:
+            return Standing(rate, 0, ahead, False, interval - room + _EPSILON_S)
+        return Standing(rate, int(room / interval) - 1, ahead + interval, True, 0.0)
 
     def _quota(self, quota: Quota, wall: float) -> Standing:
-        window = self._window(quota, wall)
-        name, count = self._counts.get(quota.key, (window.name, 0))
-        left = quota.limit - (count if name == window.name else 0)
-        reset = window.ends - wall
-        return Standing(quota, max(left - 1, 0), reset, left > 0, 0.0 if left > 0 else reset)
+        ends = self._ends(quota, wall)
+        counted_until, count = self._counts.get(quota.key, _NOTHING)
+        left = quota.limit - (count if counted_until == ends else 0)
+        reset = ends - wall
+        if left <= 0:
+            return Standing(quota, 0, reset, False, reset)
+        return Standing(quota, left - 1, reset, True, 0.0)
 
-    def _take(self, limit: Limit, now: float, wall: float) -> None:
+    def _take(self, standing: Standing, now: float) -> None:
+        """Make what a standing says come true."""
+        limit = standing.limit
         if isinstance(limit, Rate):
-            arrival = max(self._arrivals.get(limit.key, now), now)
-            self._arrivals[limit.key] = arrival + limit.window_s / limit.limit
+            self._arrivals[limit.key] = now + standing.reset_s
             self._arrivals.move_to_end(limit.key)
-            self._forget(now)
-            return
-        window = self._window(limit, wall)
-        name, count = self._counts.get(limit.key, (window.name, 0))
-        self._counts[limit.key] = (window.name, count + 1 if name == window.name else 1)
+            self._taken += 1
+            if self._taken % _FORGET_EVERY == 0:
+                self._forget(now)
+        else:
+            ends = self._windows[limit.period, limit.time_zone].ends
+            self._counts[limit.key] = (ends, limit.limit - standing.remaining)
 
     def _forget(self, now: float) -> None:
-        """Drop counters whose time has passed: they say what a missing one says."""
+        """Drop rates whose time has passed: they say what a missing one says."""
         arrivals = self._arrivals
-        for _ in range(2):
-            oldest = next(iter(arrivals))
-            if arrivals[oldest] > now and len(arrivals) <= _MOST_COUNTERS:
+        for _ in range(2 * _FORGET_EVERY):
+            oldest = next(iter(arrivals), None)
+            if oldest is None or (arrivals[oldest] > now and len(arrivals) <= _MOST_COUNTERS):
                 return
             del arrivals[oldest]
-            if not arrivals:
-                return
 
-    def _window(self, quota: Quota, wall: float) -> _Window:
+    def _count(self, quota: Quota, wall: float) -> int:
+        """How much of a quota is used in the current period."""
+        ends, count = self._counts.get(quota.key, _NOTHING)
+        return count if ends == self._ends(quota, wall) else 0
+
+    def _ends(self, quota: Quota, wall: float) -> float:
         known = self._windows.get((quota.period, quota.time_zone))
-        if known is None or wall >= known.ends or wall < known.ends - 32 * 86_400:
+        if known is None or not known.begins <= wall < known.ends:
             known = self._windows[quota.period, quota.time_zone] = _calendar(quota, wall)
-        return known
+        return known.ends
 
 
-def quotas_of(team: str, kind: str, caller_id: str, plan: Plan) -> list[Quota]:
+def rate_of(who: str, plan: Plan) -> Rate:
+    """The rate of a plan for one caller."""
+    burst = plan.rate_limit if plan.burst_limit is None else plan.burst_limit
+    return Rate("rate", who, plan.rate_limit, plan.rate_window_s, burst)
+
+
+def quotas_of(who: str, plan: Plan) -> tuple[Quota, ...]:
     """The quotas of a plan for one caller; each has a counter of its own."""
     quotas = []
-    who = f"{team} {kind} {caller_id}"
     if plan.daily_quota is not None:
         quotas.append(Quota("daily", f"day {who}", plan.daily_quota, "day", plan.time_zone))
     if plan.monthly_quota is not None:
         quotas.append(Quota("monthly", f"month {who}", plan.monthly_quota, "month", plan.time_zone))
-    return quotas
+    return tuple(quotas)
 
 
 def _calendar(quota: Quota, wall: float) -> _Window:
     """The period of the calendar that a moment is in."""
     zone = ZoneInfo(quota.time_zone)
-    local = datetime.fromtimestamp(wall, zone)
-    start = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    first = datetime.fromtimestamp(wall, zone).date()
     if quota.period == "day":
-        tomorrow = start.date() + timedelta(days=1)
-        ends = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone)
-        return _Window(start.strftime("%Y-%m-%d"), ends.timestamp())
-    year, month = (start.year + 1, 1) if start.month == 12 else (start.year, start.month + 1)
-    return _Window(start.strftime("%Y-%m"), datetime(year, month, 1, tzinfo=zone).timestamp())
+        after = first + timedelta(days=1)
+    else:
+        first = first.replace(day=1)
+        after = (first + timedelta(days=31)).replace(day=1)
+    return _Window(_midnight(first, zone), _midnight(after, zone))
+
+
+def _midnight(day: date, zone: ZoneInfo) -> float:
+    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()

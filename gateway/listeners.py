@@ -31,8 +31,8 @@ def bind(listen: str, setting: str) -> socket.socket:
             bound.close()
             raise
         bound.setblocking(False)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise ListenFault(f"cannot listen on {listen} ({setting}): {reason}") from error
     return bound
 
@@ -52,11 +52,15 @@ def _unix(path: Path) -> socket.socket:
 
 
 def _answers(path: Path) -> bool:
+    """True unless it is certain that nobody listens there; never waits."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(os.fspath(path))
-        except OSError:
+        except ConnectionRefusedError:
             return False
+        except OSError:
+            return True
     return True
 
 

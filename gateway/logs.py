@@ -18,6 +18,9 @@ _STANDARD: Final = frozenset(
     | {"message", "asctime", "taskName"}
 )
 
+_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS
+"""A dataclass is logged by its repr, which leaves out what is secret, not field by field."""
+
 
 class JsonLines(logging.Formatter):
     """A record as one line of JSON: time, level, logger, message, then the `extra` fields."""
@@ -33,7 +36,14 @@ class JsonLines(logging.Formatter):
         line |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode("utf-8")
+        try:
+            return orjson.dumps(line, default=str, option=_OPTIONS).decode("utf-8")
+        except TypeError:  # half a surrogate pair, an integer past 64 bits
+            texts = {
+                name: str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+                for name, value in line.items()
+            }
+            return orjson.dumps(texts).decode("utf-8")
 
 
 def configure(level: str, *, access: bool, stream: TextIO | None = None) -> None:

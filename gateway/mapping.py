@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
 from gateway import upstream_auth
 from gateway.exchange import Exchange, Outgoing, RawHeaders
 from gateway.problems import Rejected
-from gateway.routes import parse
+from gateway.routes import Pattern, parse
 from gateway.upstream_auth import AuthFault, check_field
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Mapped:
 
     method: str | None
     path: Template
+    composed: bool
     fixed_query: Template | None
     replaced: frozenset[str]
     defaults: tuple[tuple[str, str], ...]
@@ -80,7 +82,7 @@ class Mapped:
                 "secret_missing", f"The connector's secret {self.missing_secret!r} is not set."
             )
         target = self.path.fill(exchange.params)
-        if "/." in target and _has_dot_segment(target):
+        if self.composed and _has_dot_segment(target):
             raise Rejected("bad_request", "The path has a dot segment.")
         if query := self._query(exchange):
             target = f"{target}?{query}"
@@ -211,6 +213,7 @@ def compile_mapping(
     return Mapped(
         method=own.upstream_method,
         path=path,
+        composed=_composes(path, parse(route["path"])),
         fixed_query=fixed_query,
         replaced=replaced,
         defaults=tuple((n, _pair(n, v)) for n, v in defaults if n not in replaced),
@@ -233,6 +236,14 @@ def _body(own: EndpointDefinition) -> bytes | None:
     if own.body_transform == "static":
         return (own.upstream_static_body or "").encode("utf-8")
     raise MappingFault(f"unknown body transform {own.body_transform!r}; known: passthrough, static")
+
+
+def _composes(path: Template, pattern: Pattern) -> bool:
+    """True when a segment is put together from parts, or holds one: there dots could meet."""
+    whole = all(
+        before.endswith("/") and after[:1] in {"", "/"} for before, after in pairwise(path.literals)
+    )
+    return not whole or any(part.parameter and part.literal for part in pattern.segments)
 
 
 def _upstream_path(

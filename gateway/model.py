@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from gateway import rules as rule_book
+from gateway.limiter import Quota, Rate, quotas_of, rate_of
 from gateway.routes import Router, parse
 from gateway.rules import Rules
 
@@ -58,6 +59,17 @@ class Caller:
     allowed_endpoints: frozenset[str] = frozenset()
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     expires_at: float | None = None
+    who: str = field(init=False, repr=False)
+    """What the caller's counters are named by."""
+    rate: Rate = field(init=False, repr=False)
+    quotas: tuple[Quota, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Work out the limits once, not for every request."""
+        who = f"{self.team} {self.kind} {self.id}"
+        object.__setattr__(self, "who", who)
+        object.__setattr__(self, "rate", rate_of(who, self.plan))
+        object.__setattr__(self, "quotas", quotas_of(who, self.plan))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,10 @@ class Spot(NamedTuple):
 
     path: str
     detail: str
+    joint: str = ": "
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.detail}"
+        return f"{self.path}{self.joint}{self.detail}"
 
 
 class OptionFaults(Exception):
@@ -57,9 +58,12 @@ class Number(fields.Float):
         return super()._validated(value)
 
 
-def whole(default: Any, doc: str, *, least: int = 0, most: int | None = None) -> Any:
-    """An integer between `least` and `most`."""
-    return option(Whole(validate=validate.Range(least, most)), default, doc)
+def whole(
+    default: Any, doc: str, *, least: int = 0, most: int | None = None, optional: bool = False
+) -> Any:
+    """An integer between `least` and `most`, perhaps null."""
+    kind = Whole(validate=validate.Range(least, most), allow_none=optional)
+    return option(kind, default, doc)
 
 
 def number(default: Any, doc: str, *, least: float = 0, most: float | None = None) -> Any:
@@ -78,10 +82,12 @@ def text(
     choices: tuple[str, ...] = (),
     optional: bool = False,
     check: Check | None = None,
+    secret: bool = False,
 ) -> Any:
-    """A string, perhaps one of `choices`, perhaps null."""
+    """A string, perhaps one of `choices`, perhaps null; a secret one is in no repr."""
     rule = validate.OneOf(choices, error="not one of: {choices}") if choices else _rule(check)
-    return option(fields.String(validate=rule, allow_none=optional), default, doc)
+    kind = fields.String(validate=rule, allow_none=optional)
+    return dataclasses.field(default=default, metadata={"doc": doc, "field": kind}, repr=not secret)
 
 
 def switch(default: bool, doc: str) -> Any:

@@ -7,8 +7,8 @@ somebody else's. Nothing is registered anywhere.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 from gateway.exchange import Exchange, Filter, Proceed, Response
@@ -16,6 +16,7 @@ from gateway.options import OptionFaults, Spot, load
 from gateway.runtime import Runtime
 
 PACKAGE: Final = "filters"
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*").fullmatch
 
 
 class Stage(NamedTuple):
@@ -51,8 +52,13 @@ def fold(filters: Sequence[Filter]) -> Proceed:
     """The list folded from its end: each filter gets the rest of the list as `proceed`."""
     proceed: Proceed = _nobody
     for stage in reversed(filters):
-        proceed = partial(stage.__call__, proceed=proceed)
+        proceed = _step(stage, proceed)
     return proceed
+
+
+def _step(stage: Filter, proceed: Proceed) -> Proceed:
+    call = stage.__call__  # looked up once
+    return lambda exchange: call(exchange, proceed)
 
 
 async def _nobody(exchange: Exchange) -> Response:
@@ -76,20 +82,22 @@ def _find(name: str, path: str) -> type[Filter]:
     else:
         module_name = f"{PACKAGE}.{name}"
         class_name = "".join(part.capitalize() for part in name.split("_"))
+    unknown = OptionFaults([Spot(path, f"there is no filter {name}{_known(name)}")])
+    if not _NAME(name):
+        raise unknown
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        raise OptionFaults([Spot(path, f"there is no filter {name}{_known(name)}")]) from None
+        raise unknown from None
     cls = getattr(module, class_name, None)
-    lacking = [n for n in ("options", "needs", "gives", "__call__") if not hasattr(cls, n)]
-    if cls is None:
+    if not isinstance(cls, type):
         raise OptionFaults([Spot(path, f"{module_name} has no class {class_name}")])
+    lacking = [n for n in ("options", "needs", "gives", "__call__") if n not in dir(cls)]
     if lacking:
         raise OptionFaults([Spot(path, f"{name} is no filter: it lacks {', '.join(lacking)}")])
-    found: type[Filter] = cls
-    return found
+    return cls
 
 
 def _known(name: str) -> str:
@@ -115,17 +123,19 @@ def _order(stages: Sequence[Stage]) -> list[Spot]:
     for index, (name, cls, _) in enumerate(stages):
         path = f"pipeline[{index}]"
         for field in sorted(cls.needs - givers.keys()):
-            spots.append(Spot(path, f"{name} needs {_a(field)}, which no earlier filter gives"))
+            fault = f"{name} needs {_a(field)}, which no earlier filter gives"
+            spots.append(Spot(path, fault, " "))
         for field in sorted(cls.gives & givers.keys()):
-            spots.append(
-                Spot(path, f"{name} gives {_a(field)}, which {givers[field]} gave already")
-            )
+            fault = f"{name} gives {_a(field)}, which {givers[field]} gave already"
+            spots.append(Spot(path, fault, " "))
         givers.update(dict.fromkeys(cls.gives, name))
         answers, innermost = getattr(cls, "answers", False), index == len(stages) - 1
         if answers and not innermost:
-            spots.append(Spot(path, f"{name} answers itself: it must be the last of the list"))
+            fault = f"{name} answers itself: it must be the last of the list"
+            spots.append(Spot(path, fault, " "))
         if innermost and not answers:
-            spots.append(Spot(path, f"{name} is the last but does not answer; proxy does"))
+            fault = f"{name} is the last but does not answer; proxy does"
+            spots.append(Spot(path, fault, " "))
     return spots
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+_SOON_S: Final = 5.0
 MEDIA_TYPE: Final = "application/problem+json"
 DOCUMENTATION: Final = "https://service-gateway.readthedocs.io/errors#"
 
@@ -63,7 +64,8 @@ class Fault:
 class Rejected(Exception):
     """The request is answered here and now with an error of the table.
 
-    `headers` are added to the answer, `retry_after_s` becomes `Retry-After` in whole seconds, rounded up.
+    `headers` are added to the answer, `retry_after_s` becomes `Retry-After` in whole seconds, rounded
+    up; a 503 has one in any case.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class Rejected(Exception):
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = list(headers)
+        if retry_after_s is None and self.status == 503:
+            retry_after_s = _SOON_S
         if retry_after_s is not None:
             seconds = max(1, int(-(-retry_after_s // 1)))
             self.headers.append((b"Retry-After", b"%d" % seconds))

@@ -108,10 +108,14 @@ def segments_of(raw_path: str) -> tuple[list[str], list[str]]:
             if sent is segments:
                 sent = segments.copy()
             segments[index], sent[index] = _normal(segment)
-        # Some servers read `..;x` as a dot segment with a parameter.
-        if segments[index][0] == "." and segments[index].partition(";")[0] in {".", ".."}:
+        if segments[index][0] == "." and _is_dots(segments[index]):
             raise Rejected("bad_request", "The path has a dot segment.")
     return segments, sent
+
+
+def _is_dots(segment: str) -> bool:
+    """True for a dot segment; some servers read `..;x` as one with a parameter."""
+    return segment.partition(";")[0] in {".", ".."}
 
 
 def _normal(segment: str) -> tuple[str, str]:
@@ -124,9 +128,12 @@ def _normal(segment: str) -> tuple[str, str]:
         raise Rejected(
             "bad_request", "The path has a control character, a backslash or overlong UTF-8."
         )
+    compared = quote_from_bytes(octets, safe=_SEGMENT_SAFE)
+    if "%2F" in compared and any(map(_is_dots, compared.split("%2F"))):
+        raise Rejected("bad_request", "The path has a dot segment.")
     upper = re.sub("%..", lambda match: match[0].upper(), segment)
     sent = _NEEDLESS(lambda match: chr(int(match[0][1:], 16)), upper)
-    return quote_from_bytes(octets, safe=_SEGMENT_SAFE), quote(sent, safe=f"%{_SEGMENT_SAFE}")
+    return compared, quote(sent, safe=f"%{_SEGMENT_SAFE}")
 
 
 class _Node(Generic[T]):
@@ -159,6 +166,7 @@ class Router(Generic[T]):
 
     def __init__(self, routes: Iterable[tuple[str, Pattern, T]]) -> None:
         self._root: _Node[T] = _Node()
+        self._literal: dict[tuple[str, str], Match[T]] = {}
         for method, pattern, route in routes:
             self._add(method, pattern, route)
 
@@ -172,6 +180,9 @@ class Router(Generic[T]):
             )
         node.ends[method] = route
         node.names[method] = pattern.parameters
+        if not pattern.parameters:
+            # At each segment a literal comes first, so such a path has no better match.
+            self._literal[method, pattern.text] = Match(route, {})
 
     def _child(self, node: _Node[T], segment: Segment) -> _Node[T]:
         if not segment.parameter:
@@ -189,6 +200,8 @@ class Router(Generic[T]):
         Raises Rejected: `endpoint_not_found`; `method_not_allowed` with `Allow` when only the
         method is wrong; `bad_request` for an ambiguous path.
         """
+        if (literal := self._literal.get((method, raw_path))) is not None:
+            return literal
         segments, sent = segments_of(raw_path)
         allowed: set[str] = set()
 

@@ -18,6 +18,7 @@ import re2
 from gateway.problems import Fault, Rejected
 
 _MOST_FAULTS: Final = 20
+_BETWEEN_WORDS: Final = r"[^\pL\pM\pN_]"  # RE2's \W takes letters beyond ASCII for no letters
 _RE2_OPTIONS: Final = re2.Options()
 _RE2_OPTIONS.log_errors = False
 _RE2_OPTIONS.max_mem = 8 << 20
@@ -35,22 +36,23 @@ def compile_schema(schema: Any) -> Any:
         raise RuleFault(f"$ref {reference!r} leads out of the schema")
     try:
         return jsonschema_rs.Draft202012Validator(
-            schema, pattern_options=jsonschema_rs.RegexOptions()
+            schema, mask="the value", pattern_options=jsonschema_rs.RegexOptions()
         )
     except ValueError as error:
         raise RuleFault(str(error).splitlines()[0]) from error
 
 
-def _foreign_reference(node: Any) -> str | None:
-    if isinstance(node, dict):
-        for name in ("$ref", "$dynamicRef"):
-            if isinstance(value := node.get(name), str) and not value.startswith("#"):
-                return value
-        node = list(node.values())
-    if isinstance(node, list):
-        for item in node:
-            if (found := _foreign_reference(item)) is not None:
-                return found
+def _foreign_reference(schema: Any) -> str | None:
+    nodes = [schema]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            for name in ("$ref", "$dynamicRef"):
+                if isinstance(value := node.get(name), str) and not value.startswith("#"):
+                    return value
+            nodes += node.values()
+        elif isinstance(node, list):
+            nodes += node
     return None
 
 
@@ -59,13 +61,15 @@ def compile_pattern(pattern: str) -> Any:
     try:
         return re2.compile(pattern, _RE2_OPTIONS)
     except re2.error as error:
-        raise RuleFault(f"not an RE2 pattern: {error.args[0]!s}") from error
+        reason = error.args[0]
+        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise RuleFault(f"not an RE2 pattern: {text}") from error
 
 
 def compile_words(words: Sequence[str]) -> Any:
     """One pattern that finds any of the words as a whole word, in any case."""
     alternatives = "|".join(re.escape(word) for word in words)
-    return compile_pattern(rf"(?i)(?:^|\W)({alternatives})(?:\W|$)")
+    return compile_pattern(rf"(?i)(?:^|{_BETWEEN_WORDS})({alternatives})(?:{_BETWEEN_WORDS}|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,8 @@ class Rules:
                 f"The request lacks the header {missing[0]}.",
                 errors=[Fault(name, "this header is required") for name in missing],
             )
-        if self.media_types and "content-type" in headers:
-            given = headers["content-type"].partition(";")[0].strip().lower()
+        if self.media_types and ("content-type" in headers or _announces_body(headers)):
+            given = headers.get("content-type", "").partition(";")[0].strip().lower()
             if given not in self.media_types:
                 raise Rejected(
                     "unsupported_media_type",
@@ -116,7 +120,7 @@ class Rules:
             return
         faults = []
         for found in self.schema.iter_errors(document):
-            faults.append(Fault(pointer(found.instance_path), _without_value(found)))
+            faults.append(Fault(pointer(found.instance_path), _shortened(found.message)))
             if len(faults) == _MOST_FAULTS:
                 break
         raise Rejected(
@@ -142,11 +146,16 @@ class Rules:
             )
 
 
+def _announces_body(headers: Mapping[str, str]) -> bool:
+    """True when a body follows the head (RFC 9112 6.3)."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0") != ""
+
+
 def pointer(path: Sequence[str | int]) -> str:
     """A JSON pointer (RFC 6901) to a place in a document."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
-def _without_value(error: Any) -> str:
-    """What is wrong, without repeating a value that may be long or secret."""
-    return str(error.message) if len(error.message) <= 200 else f"{error.message[:199]}…"
+def _shortened(message: str) -> str:
+    """What is wrong; the validator's mask keeps the value, which may be secret, out of it."""
+    return message if len(message) <= 200 else f"{message[:199]}…"

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 import sql
 from gateway.clock import utc_now
-from gateway.database import Database, DatabaseAway, Row, StatementFault, copy_records
+from gateway.database import Database, Row, RowFault, copy_records
 from gateway.metrics import Metrics
 from gateway.tasks import Tasks
 
@@ -97,9 +97,9 @@ class UsageWriter:
         waiting.append(record)
         if len(waiting) >= _BATCH:
             self._wake.set()
-            if len(waiting) > self._most_waiting:
-                waiting.popleft()
-                self._metrics.usage_records["dropped"] += 1
+        if len(waiting) > self._most_waiting:
+            waiting.popleft()
+            self._metrics.usage_records["dropped"] += 1
 
     def start(self) -> None:
         """Begin to write."""
@@ -114,7 +114,7 @@ class UsageWriter:
                 while self._waiting:
                     try:
                         await self._flush()
-                    except DatabaseAway:
+                    except Exception:  # as while running: it may be taken later
                         await asyncio.sleep(_RETRY_S)
         except TimeoutError:
             left = len(self._waiting)
@@ -137,9 +137,9 @@ class UsageWriter:
                     await self._flush()
                 wait = _RETRY_S
                 self._metrics.dependencies["postgresql"] = True
-            except DatabaseAway as away:
+            except Exception as error:  # away, read-only, full …: it may be taken later
                 if self._metrics.dependencies.get("postgresql", True):
-                    log.warning("PostgreSQL is away", extra={"reason": str(away)})
+                    log.warning("PostgreSQL takes no records", extra={"reason": str(error)})
                 self._metrics.dependencies["postgresql"] = False
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _RETRY_MOST_S)
@@ -151,41 +151,46 @@ class UsageWriter:
             return
         begun = time.perf_counter()
         try:
-            await self._store(batch)
+            set_aside = await self._store(batch)
         except BaseException:
             self._waiting.extendleft(reversed(batch))
             raise
+        self._metrics.usage_records["written"] += len(batch) - set_aside
+        self._metrics.usage_records["dropped"] += set_aside
         self._metrics.usage_flush.observe(time.perf_counter() - begun)
         await self._mark_keys_used(batch)
 
-    async def _store(self, batch: Sequence[UsageRecord]) -> None:
-        """Store a batch; a row that the database can't take is set aside, the others go on."""
+    async def _store(self, batch: Sequence[UsageRecord]) -> int:
+        """Store a batch; a row that the database can't take is set aside, the others go on.
+
+        Answers how many were set aside.
+        """
         rows = [(datetime.fromtimestamp(record.at, UTC), *record[1:]) for record in batch]
         try:
             async with self._database.transaction() as connection:
                 await connection.execute(_MAKE_STAGING)
                 await copy_records(connection, "usage_staging", COLUMNS, rows)
                 await connection.execute(_MERGE_STAGING)
-        except StatementFault:
+        except RowFault:
             if len(batch) == 1:
                 log.exception("a usage record can't be stored", extra={"request_id": batch[0][1]})
-                self._metrics.usage_records["dropped"] += 1
-                return
+                return 1
             half = len(batch) // 2
-            await self._store(batch[:half])
-            await self._store(batch[half:])
-            return
-        self._metrics.usage_records["written"] += len(batch)
+            return await self._store(batch[:half]) + await self._store(batch[half:])
+        return 0
 
     async def _mark_keys_used(self, batch: Sequence[UsageRecord]) -> None:
         last: dict[str, float] = {}
         for record in batch:
             if record.caller_type == "key":
                 last[record.caller_id] = max(record.at, last.get(record.caller_id, 0.0))
-        if last:
-            times = [datetime.fromtimestamp(at, UTC) for at in last.values()]
-            with suppress(DatabaseAway):
-                await self._database.run(_MARK_KEYS_USED, list(last), times)
+        ids = sorted(last)  # one order for all writers, or two of them wait for each other
+        try:
+            times = [datetime.fromtimestamp(last[id_], UTC) for id_ in ids]
+            if ids:
+                await self._database.run(_MARK_KEYS_USED, ids, times)
+        except Exception as error:  # the next batch marks them again
+            log.warning("keys can't be marked as used", extra={"reason": str(error)})
 
     async def _keep_partitions(self) -> None:
         """Make the partitions of the coming days and drop those past retention, each hour."""
@@ -193,7 +198,8 @@ class UsageWriter:
             try:
                 await self.keep_partitions(utc_now())
                 await asyncio.sleep(_PARTITIONS_EVERY_S)
-            except DatabaseAway:
+            except Exception as error:  # until then, rows go to the partition for all others
+                log.warning("partitions can't be kept", extra={"reason": str(error)})
                 await asyncio.sleep(_RETRY_MOST_S)
 
     async def keep_partitions(self, now: datetime) -> None:

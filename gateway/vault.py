@@ -65,6 +65,8 @@ class Vault:
         for key in keys:
             if len(key.key) != 32:
                 raise VaultFault(f"master key {key.id!r} must be 32 bytes, base64")
+            if [other.id for other in keys].count(key.id) > 1:
+                raise VaultFault(f"two master keys have the id {key.id!r}")
         self._ciphers = {key.id: AESGCM(key.key) for key in keys}
         self._sealing = keys[0].id
         self._references = {reference.name: reference for reference in references}
@@ -85,7 +87,7 @@ class Vault:
         nonce, content = sealed.content[:_NONCE_BYTES], sealed.content[_NONCE_BYTES:]
         try:
             return cipher.decrypt(nonce, content, _place(team, connector, name)).decode("utf-8")
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # a ValueError when too little of it is there
             raise VaultFault(
                 f"secret {name!r} of connector {connector} does not open with master key {sealed.key_id!r}"
             ) from None
@@ -126,7 +128,7 @@ def key_file(path: Path) -> str:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
         text = base64.b64encode(secrets.token_bytes(32)).decode("ascii")
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:

@@ -63,19 +63,19 @@ def has_no_body(method: str, status: int) -> bool:
 
 def head(response: Response, date: bytes, framing: bytes, *, close: bool) -> bytes:
     """The head of an answer; Date is added when the answer has none."""
-    parts = [status_line(response.status)]
-    dated = False
-    for field in response.headers:
-        parts.append(b"%b: %b\r\n" % field)
-        if not dated and field[0].lower() == b"date":
-            dated = True
-    if not dated:
-        parts.append(date)
-    parts.append(framing)
-    if close:
-        parts.append(_CLOSE)
-    parts.append(b"\r\n")
-    return b"".join(parts)
+    fields = b"".join([b"%b: %b\r\n" % field for field in response.headers])
+    lower = fields.lower()
+    dated = lower.startswith(b"date:") or b"\ndate:" in lower
+    return b"".join(
+        (
+            status_line(response.status),
+            fields,
+            b"" if dated else date,
+            framing,
+            _CLOSE if close else b"",
+            b"\r\n",
+        )
+    )
 
 
 def whole(response: Response, *, method: str, date: bytes, close: bool) -> bytes | None:

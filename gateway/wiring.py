@@ -15,9 +15,9 @@ from gateway.clock import SystemClock, utc_now
 from gateway.config import Settings
 from gateway.database import Database
 from gateway.directory import Directory
-from gateway.limiter import Limiter, quotas_of
+from gateway.limiter import Limiter
 from gateway.metrics import Metrics
-from gateway.model import Plan
+from gateway.model import Caller, Plan
 from gateway.runtime import Runtime
 from gateway.tasks import Tasks
 from gateway.tokens import TokenRules, Tokens, TrustedKey
@@ -152,6 +152,6 @@ async def _restore_quotas(usage: UsageWriter, limiter: Limiter) -> None:
     """Count what was used before this process began; counters in memory begin at zero."""
     for row in await usage.used(utc_now()):
         counted = Plan(id="", name="", daily_quota=0, monthly_quota=0, time_zone=row["time_zone"])
-        team, kind, caller = row["team_id"], row["caller_type"], row["caller_id"]
-        for quota in quotas_of(team, kind, caller, counted):
+        caller = Caller(row["caller_type"], row["caller_id"], "", row["team_id"], counted)
+        for quota in caller.quotas:
             limiter.restore(quota, row["today" if quota.period == "day" else "this_month"])

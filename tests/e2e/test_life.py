@@ -179,7 +179,7 @@ def test_check_refuses_a_pipeline_that_cannot_work(make_gateway: Make) -> None:
     done = gateway.command("check")
 
     assert done.returncode == 2
-    assert "pipeline[1]: resolve needs a caller, which no earlier filter gives" in done.stderr
+    assert "pipeline[1] resolve needs a caller, which no earlier filter gives" in done.stderr
 
 
 def test_check_names_unknown_filters_and_options(make_gateway: Make) -> None:
