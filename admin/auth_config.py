@@ -7,13 +7,25 @@ from typing import Any, Final
 
 from marshmallow import ValidationError, fields, validate
 
-from admin.fields import Pairs, Wire, matches, sentence, text
-from gateway.upstream_auth import AuthFault, Basic, Bearer, Query, check_field
+from admin.fields import Pairs, Switch, Wire, matches, sentence, text
+from gateway.mapping import check_passed
+from gateway.upstream_auth import (
+    AuthFault,
+    AwsSigV4,
+    Basic,
+    Bearer,
+    Passthrough,
+    Query,
+    check_field,
+)
 
 _SECRET_NAME: Final = matches(r"[A-Za-z0-9_-]{1,64}", "Not a secret's name: A-Z a-z 0-9 _ -")
 _BEARER: Final = Bearer()
 _BASIC: Final = Basic()
 _QUERY: Final = Query()
+_AWS: Final = AwsSigV4(region="any")
+_PASSTHROUGH: Final = Passthrough()
+_SCOPE: Final = matches(r"[A-Za-z0-9-]{1,64}", "Not 1 to 64 of A-Z a-z 0-9 -")
 
 
 def header_name(given: str) -> None:
@@ -33,7 +45,16 @@ def _check_field(name: str, value: str) -> None:
         raise ValidationError(sentence(fault)) from None
 
 
-def _secret_name(default: str) -> fields.String:
+def _passed(given: str) -> None:
+    """Raises ValidationError for a field that a caller's credential for the gateway is in, or ours."""
+    header_name(given)
+    try:
+        check_passed(given)
+    except AuthFault as fault:
+        raise ValidationError(sentence(fault)) from None
+
+
+def _secret_name(default: str | None) -> fields.String:
     return text(64, rules=(_SECRET_NAME,), load_default=default)
 
 
@@ -72,12 +93,31 @@ class QueryConfig(Wire):
     secret_ref = _secret_name(_QUERY.secret_ref)
 
 
+class AwsSigV4Config(Wire):
+    """Which secrets are the two halves of an access key, and what it is for."""
+
+    access_key_ref = _secret_name(_AWS.access_key_ref)
+    secret_key_ref = _secret_name(_AWS.secret_key_ref)
+    session_token_ref = _secret_name(_AWS.session_token_ref)
+    region = text(64, rules=(_SCOPE,), required=True)
+    service = text(64, rules=(_SCOPE,), load_default=_AWS.service)
+    sign_payload = Switch(load_default=_AWS.sign_payload)
+
+
+class PassthroughConfig(Wire):
+    """Which of the caller's header fields goes upstream as it is."""
+
+    header_name = text(128, least=1, rules=(_passed,), load_default=_PASSTHROUGH.header_name)
+
+
 SCHEMAS: Final[Mapping[str, Wire]] = {
     "none": NoAuthConfig(),
     "bearer": BearerConfig(),
     "basic": BasicConfig(),
     "header": HeaderConfig(),
     "query": QueryConfig(),
+    "aws-sigv4": AwsSigV4Config(),
+    "passthrough": PassthroughConfig(),
 }
 
 

@@ -7,7 +7,7 @@ new version of the connector; callers get it with the next publish.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -38,6 +38,8 @@ from admin.fields import (
 from admin.pages import Page, PageQuery
 from admin.references import connector, editable_connector, flat, object_id, unknown
 from admin.writes import Write, writing
+from gateway.bodies import KINDS
+from gateway.field_map import compile_field_map
 from gateway.ids import uuid7
 from gateway.mapping import MappingFault, compile_mapping
 from gateway.model import ConnectorDefinition, EndpointDefinition, definition_of
@@ -57,11 +59,15 @@ MOST_ENDPOINTS: Final = 500
 _DEFINED: Final = tuple(field.name for field in dataclasses.fields(EndpointDefinition))
 _COLUMNS: Final = ("name", "method", "path", "enabled")
 _ANYWHERE: Final = ConnectorDefinition(upstream_base_url="https://upstream.invalid")
-_COMPILED: Final = {
+_COMPILED: Final[Mapping[str, Callable[[Any], Any]]] = {
     "body_schema": compile_schema,
     "body_pattern": compile_pattern,
     "body_blacklist": compile_words,
+    "field_map": compile_field_map,
 }
+_TRANSFORM: Final = matches(
+    "passthrough|static|template|form|extract:.+", f"Not one of {', '.join(KINDS)}."
+)
 
 
 def error_mapping() -> fields.Field[Any]:
@@ -100,7 +106,7 @@ class EndpointSchema(Wire):
     set_headers = _headers()
     add_headers = _headers()
     remove_headers = texts(text(128, rules=(header_name,)), 50)
-    body_transform = choice(("passthrough", "static"), load_default="passthrough")
+    body_transform = text(256, rules=(_TRANSFORM,), load_default="passthrough")
     upstream_static_body = text(65_536, load_default=None)
     response_mode = choice(("raw", "envelope"), load_default=None)
     streaming_enabled = Switch(load_default=None)
@@ -118,6 +124,7 @@ class EndpointSchema(Wire):
     body_blacklist = texts(text(128, least=1), 200)
     cache_ttl = count(0, MOST_COUNT, load_default=None)
     retries = count(0, 5, load_default=0)
+    field_map = pairs(text(256, least=1), text(256, least=1))
     error_mapping = error_mapping()
     examples = fields.List(fields.Dict(), validate=validate.Length(max=5), load_default=list)
     version = fields.Integer(dump_only=True)
@@ -139,7 +146,7 @@ def _route_faults(item: Mapping[str, Any]) -> dict[str, list[str]]:
     except PatternFault as fault:
         return {"path": [sentence(fault)]}
     except MappingFault as fault:
-        return {"upstreamPath": [sentence(fault)]}
+        return {str(_SCHEMA.fields[fault.field].data_key): [sentence(fault)]}
     return {}
 
 

@@ -1,5 +1,7 @@
 """Who calls: a gateway key (`gw_…`) or a user's JWT, from Authorization, else from X-API-Key.
 
+An Authorization that is for the upstream, no key and no token of ours, stands beside a key there.
+
 Answers 401 `unauthenticated`, with one text for every reason, and 403 `forbidden` when a user asks
 for a team that the token does not hold.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -70,9 +73,16 @@ class Authenticate:
             scheme, _, credential = field.partition(" ")
             if scheme.lower() == "bearer" and credential:
                 return credential.strip()
-            raise refused()
+            return self._key_beside(headers)
         for name in self._key_headers:
             if value := headers.get(name):
+                return value
+        raise refused()
+
+    def _key_beside(self, headers: Mapping[str, str]) -> str:
+        """The gateway key of a request whose Authorization is not for us."""
+        for name in self._key_headers:
+            if (value := headers.get(name, "")).startswith(keys.PREFIX):
                 return value
         raise refused()
 
@@ -101,7 +111,7 @@ class Authenticate:
             identity = await self._tokens.verify(token)
         except TokenFault as fault:
             log.debug("token refused", extra={"reason": str(fault)})
-            raise refused() from None
+            return await self._by_key(self._key_beside(exchange.headers))
         team = exchange.headers.get("x-team-id", "")
         if not team and len(identity.teams) == 1:
             team = next(iter(identity.teams))

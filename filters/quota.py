@@ -42,7 +42,7 @@ class Quota:
             return await proceed(exchange)
         finally:
             if not exchange.attempts:
-                await self._limiter.give_back(quotas)
+                await self._limiter.give_back(quotas, exchange.at)
 
     async def _take(self, exchange: Exchange, quotas: Sequence[QuotaLimit]) -> None:
         decision = await self._limiter.admit(quotas)

@@ -38,7 +38,7 @@ class RateLimit:
             self._enter(exchange, caller, caller.plan.max_concurrent)
         rates = [caller.rate]
         if (own := endpoint.definition.rate_limit) is not None:
-            rates.append(Rate("endpoint", f"{caller.who} {endpoint.id}", own, 60, own))
+            rates.append(Rate("endpoint", f"endpoint {endpoint.id} {caller.who}", own, 60, own))
         decision = await self._limiter.admit(rates)
         exchange.limits += decision.standings
         if not decision.admitted:

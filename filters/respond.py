@@ -60,8 +60,8 @@ class Respond:
             response = await proceed(exchange)
             if exchange.source == "upstream":
                 response.headers = self._kept(exchange, response.headers)
-                if exchange.endpoint.envelope:
-                    await envelope.wrap(exchange, response)
+                if exchange.endpoint.reshaped:
+                    await envelope.reshape(exchange, response)
         except Rejected as rejected:
             return self._refusal(exchange, rejected)
         except Exception:
@@ -156,7 +156,7 @@ def _limit_fields(standings: Sequence[Standing], *, legacy: bool) -> RawHeaders:
 
 @lru_cache(maxsize=4096)
 def _policy(name: str, limit: int, window_s: float) -> bytes:
-    return f'"{name}";q={limit};w={window_s:g}'.encode("ascii")
+    return f'"{name}";q={limit};w={window_s:.0f}'.encode("ascii")
 
 
 def _timing(exchange: Exchange) -> bytes:

@@ -1,15 +1,20 @@
 """Builds the upstream request from the caller's and puts the connector's secret in.
 
-Answers 503 `secret_missing` when a secret that the connector uses is not set: nothing is sent.
+Nothing is sent, and it answers 503 `secret_missing`, when a secret that the connector uses is not
+set; 400 `bad_request` or 422 `validation_failed` when the body that the endpoint makes can't be made
+of the caller's, or a field that is to be passed through isn't there; 413 `payload_too_large`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.runtime import Runtime
+
+_MOST_BYTES: Final = 1 << 20
+"""How much is read of a body for which no filter before has set a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,10 @@ class Transform:
         pass
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
-        endpoint = exchange.endpoint
-        exchange.outgoing = endpoint.mapped.outgoing(exchange)
+        mapped = exchange.endpoint.mapped
+        if mapped.needs_body:
+            if exchange.body.limit_bytes is None:
+                exchange.body.limit(_MOST_BYTES)
+            await exchange.body.read()
+        exchange.outgoing = mapped.outgoing(exchange)
         return await proceed(exchange)

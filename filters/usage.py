@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.logs import access_fields
 from gateway.options import whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
@@ -124,7 +125,7 @@ class Usage:
             )
         )
         if log.isEnabledFor(logging.INFO):
-            log.info("request", extra=_line(exchange, total_s))
+            log.info("request", extra=access_fields(exchange, total_s))
 
     def _sample(self, at: float) -> bool:
         """True for the first few of each second."""
@@ -178,25 +179,3 @@ def _asked_for(path: str) -> str:
     """The slug that an unresolved request asked for, as far as it can be one."""
     slug = path[1:].partition("/")[0][:64]
     return slug if slug.replace("-", "").isalnum() and slug.isascii() else ""
-
-
-def _line(exchange: Exchange, total_s: float) -> dict[str, Any]:
-    caller, connector = exchange.known_caller, exchange.known_connector
-    endpoint = exchange.known_endpoint
-    return {
-        "request_id": exchange.request_id,
-        "team": caller.team if caller is not None else "",
-        "caller": caller.name if caller is not None else "",
-        "connector": connector.slug if connector is not None else "",
-        "endpoint": endpoint.name if endpoint is not None else "",
-        "method": exchange.method,
-        "status": exchange.status,
-        "source": exchange.source,
-        "error_code": exchange.error_code,
-        "total_ms": round(total_s * 1000, 3),
-        "upstream_ms": round(exchange.upstream_s * 1000, 3),
-        "bytes_in": exchange.body.read_bytes,
-        "bytes_out": exchange.bytes_out,
-        "client_address": exchange.client_address,
-        "client_gone": exchange.client_gone,
-    }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import uvloop
 
 from admin.api import application as admin_application
 from admin.control import Control
-from gateway import __version__, pipeline
+from gateway import __version__, key_ring, pipeline
 from gateway.config import Settings, read
 from gateway.console import Screen, complain
 from gateway.database import Database, DatabaseAway, MigrationFault
@@ -21,10 +22,11 @@ from gateway.demonstration import DemoFault
 from gateway.embedded import EmbeddedFault, Postgres, data_directory
 from gateway.listeners import ListenFault
 from gateway.options import OptionFaults
+from gateway.rotation import Outcome, rotate
 from gateway.serving import Plan, serve
 from gateway.tokens import TokenFault
 from gateway.vault import VaultFault
-from gateway.wiring import Worker, tokens_of
+from gateway.wiring import MASTER_KEY_FILE, Worker, tokens_of, vault_of
 
 _FAULTS = (
     DatabaseAway, DemoFault, EmbeddedFault, ListenFault, MigrationFault, TokenFault, VaultFault,
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command("check", _check, "check the configuration and show what it comes to")
     command("migrate", _migrate, "bring the database's schema up to date")
+    command("rotate-master-key", _rotate, "seal every secret anew with another master key")
     minting = command("token", _token, "mint an admin token")
     minting.add_argument("--team", required=True, help="the team it is for")
     minting.add_argument("--role", default="admin", choices=("admin", "editor", "viewer"))
@@ -153,19 +156,51 @@ def _migrate(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 async def _migrated(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    if settings.database.dsn is not None:
-        return await _migrate_at(settings.database.dsn)
-    async with Postgres(_data_directory(environ), environ) as postgres:
-        return await _migrate_at(postgres.dsn)
-
-
-async def _migrate_at(dsn: str) -> list[str]:
-    database = Database(dsn)
-    await database.open()
-    try:
+    async with _store(settings, environ) as database:
         return await database.migrate()
-    finally:
-        await database.close()
+
+
+@asynccontextmanager
+async def _store(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Database]:
+    """The configured database, or the embedded one, started if it isn't running."""
+    async with AsyncExitStack() as stack:
+        if (dsn := settings.database.dsn) is None:
+            dsn = (await stack.enter_async_context(Postgres(_data_directory(environ), environ))).dsn
+        database = Database(dsn)
+        await database.open()
+        stack.push_async_callback(database.close)
+        yield database
+
+
+def _rotate(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    settings, _ = _load(given, environ)
+    outcome = uvloop.run(_rotated(settings, environ, Screen()))
+    print(f"sealed {outcome.resealed} secrets anew with the master key {outcome.key_id}")
+    for fault in outcome.faults:
+        complain(fault)
+    if outcome.held:
+        complain(f"{outcome.held} secrets are held by somebody else: run the command again")
+    if outcome.faults or outcome.held:
+        return 1
+    print("no secret needs another one any more")
+    return 0
+
+
+async def _rotated(settings: Settings, environ: Mapping[str, str], screen: Screen) -> Outcome:
+    """Rotate to the first configured key; without one, end an interrupted rotation or make a key."""
+    data = _data_directory(environ)
+    async with _store(settings, environ) as database:
+        await database.migrate()
+        with screen.step("sealing secrets anew") as show:
+
+            def tell(done: int, total: int) -> None:
+                show(f"sealing secrets anew: {done} of {total}")
+
+            outcome = await rotate(database, vault_of(settings, data, environ), tell)
+            if not settings.secrets.master_keys and not outcome.resealed:
+                key_ring.add(data / MASTER_KEY_FILE)
+                outcome = await rotate(database, vault_of(settings, data, environ), tell)
+    return outcome
 
 
 def _token(given: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import yaml
 
 from gateway.addresses import Allowed
+from gateway.breaker import BreakerSettings
 from gateway.options import (
     OptionFaults,
     Spot,
@@ -222,6 +223,10 @@ class UpstreamSettings:
     ca_file: str | None = text(
         None, "A PEM file of certificate authorities instead of the system's.", optional=True
     )
+    retry_percent: float = number(
+        10.0, "How many retries a connector may have for a hundred requests; a few a second always."
+    )
+    breaker: BreakerSettings = section(BreakerSettings, "When an upstream's target is left alone.")
 
 
 @dataclass(frozen=True, slots=True)

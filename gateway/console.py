@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -16,10 +16,10 @@ class Screen:
         self._console = Console(stderr=True, quiet=not sys.stderr.isatty(), highlight=False)
 
     @contextmanager
-    def step(self, text: str) -> Iterator[None]:
-        """Show what takes a while, for as long as it takes."""
-        with self._console.status(text):
-            yield
+    def step(self, text: str) -> Iterator[Callable[[str], None]]:
+        """Show what takes a while, for as long as it takes; gives what changes the text."""
+        with self._console.status(text) as status:
+            yield status.update
 
     def tell(self, text: str) -> None:
         """A line for the person."""

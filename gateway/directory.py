@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import sql
 from gateway.clock import Clock
@@ -62,15 +62,17 @@ class Draft:
     slug: str
 
 
-@dataclass(slots=True)
-class _Entry(Generic[T]):
-    value: T | None
+class _Entry(NamedTuple, Generic[T]):
+    value: T
     generation: int
-    known_until: float
 
 
 class Cache(Generic[T]):
-    """A bounded map whose values are loaded once however many ask at the same time."""
+    """A bounded map whose values are loaded once however many ask at the same time.
+
+    That there is none is remembered for a moment, apart: whoever asks for what isn't there puts
+    nothing out that is.
+    """
 
     def __init__(
         self,
@@ -84,14 +86,15 @@ class Cache(Generic[T]):
         self._clock = clock
         self._most = most
         self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()
+        self._absent: OrderedDict[str, float] = OrderedDict()
         self._loading: dict[str, asyncio.Future[T | None]] = {}
+        self._changed: set[str] = set()
         self._generation = 0
-        self._drops = 0
 
     def held(self, name: str) -> T | None:
         """The value when it is here and in force; never waits."""
         entry = self._entries.get(name)
-        if entry is None or entry.value is None or entry.generation != self._generation:
+        if entry is None or entry.generation != self._generation:
             return None
         return entry.value
 
@@ -100,13 +103,10 @@ class Cache(Generic[T]):
 
         What was in force when the announcements stopped still is while PostgreSQL is away.
         """
-        entry = self._entries.get(name)
-        if (
-            entry is not None
-            and entry.generation == self._generation
-            and (entry.value is not None or self._clock.monotonic() < entry.known_until)
-        ):
-            return entry.value
+        if (held := self.held(name)) is not None:
+            return held
+        if self._clock.monotonic() < self._absent.get(name, 0.0):
+            return None
         loading = self._loading.get(name)
         if loading is None:
             loading = self._tasks.start(self._fresh(name), f"load {name}")
@@ -114,41 +114,49 @@ class Cache(Generic[T]):
         try:
             return await asyncio.shield(loading)
         except DatabaseAway:
-            if entry is not None and entry.value is not None:
+            if (entry := self._entries.get(name)) is not None:
                 return entry.value
             raise
 
     async def _fresh(self, name: str) -> T | None:
         try:
-            while True:
-                drops, generation = self._drops, self._generation
+            generation = self._generation
+            value = await self._load(name)
+            while name in self._changed:  # while it was read
+                self._changed.discard(name)
+                generation = self._generation
                 value = await self._load(name)
-                if drops == self._drops:  # else it may have changed while it was read
-                    break
-            until = self._clock.monotonic() + _ABSENT_FOR_S
-            self._entries[name] = _Entry(value, generation, until)
-            self._entries.move_to_end(name)
-            if len(self._entries) > self._most:
-                self._entries.popitem(last=False)
+            self._entries.pop(name, None)
+            if value is None:
+                self._absent[name] = self._clock.monotonic() + _ABSENT_FOR_S
+            else:
+                self._entries[name] = _Entry(value, generation)
+            for kept in (self._entries, self._absent):
+                if len(kept) > self._most:
+                    kept.popitem(last=False)
             return value
         finally:
             del self._loading[name]
+            self._changed.discard(name)
 
     def drop(self, name: str) -> None:
         """Forget one value: it has changed."""
-        self._drops += 1
+        if name in self._loading:
+            self._changed.add(name)
         self._entries.pop(name, None)
+        self._absent.pop(name, None)
 
     def drop_where(self, fits: Callable[[T], bool]) -> None:
         """Forget the values that fit."""
-        self._drops += 1
-        for name in [n for n, e in self._entries.items() if e.value is not None and fits(e.value)]:
+        self._changed.update(self._loading)
+        for name in [n for n, e in self._entries.items() if fits(e.value)]:
             del self._entries[name]
 
     def doubt(self) -> None:
         """Look everything up anew when it is next used."""
-        self._drops += 1
+        self._changed.update(self._loading)
         self._generation += 1
+        self._absent.clear()
 
 
 class Directory:
@@ -227,8 +235,8 @@ class Directory:
         for row in rows:
             name = row["name"]
             if (reference := row["reference"]) is not None:
-                value = self._vault.resolve(reference, connector.base.hostname or "")
-                if value is not None:
+                values = [self._vault.resolve(reference, host) for host in connector.hosts]
+                if (value := values[0]) is not None and None not in values:
                     opened[name] = value
                 continue
             sealed = Sealed(row["key_id"], base64.b64decode(row["sealed"]))

@@ -73,6 +73,11 @@ class Body:
         """True when the request has no body at all."""
         return self._source is None and not self._whole
 
+    @property
+    def is_whole(self) -> bool:
+        """True when all of it is in memory, and can be sent more than once."""
+        return self._whole is not None
+
     def limit(self, most_bytes: int) -> None:
         """Refuse more than this: at once when the declared length is more, else when it arrives."""
         self.limit_bytes = most_bytes
@@ -86,6 +91,8 @@ class Body:
         source = self._source
         if source is None or self._on_first_read is not None or not source.is_eof():
             return None
+        if self.read_bytes:
+            return None  # some of it was passed on already
         self._whole = self._count(source.read_nowait(-1))
         return self._whole
 
@@ -240,6 +247,10 @@ class Exchange:
         """Seconds since the request came."""
         return time.perf_counter() - self.started_s
 
+    def now(self) -> float:
+        """This moment as Unix time in seconds; what `at` is set to, it counts from."""
+        return self.at + self.elapsed_s()
+
     def on_exit(self, release: Callable[[], None]) -> None:
         """Call this when the exchange is over, whatever happened; last in, first out."""
         if self._exits is None:
@@ -247,10 +258,14 @@ class Exchange:
         self._exits.append(release)
 
     def close(self) -> None:
-        """Run what was registered by `on_exit`."""
+        """Run what was registered by `on_exit`; one that fails does not keep the others from it."""
         exits = self._exits
-        while exits:
-            exits.pop()()
+        try:
+            while exits:
+                exits.pop()()
+        finally:
+            if exits:
+                self.close()
 
 
 Proceed = Callable[[Exchange], Awaitable[Response]]
@@ -260,7 +275,8 @@ class Filter(Protocol):
     """One stage of the pipeline; see `filters/__init__.py` for how to write one.
 
     `needs` and `gives` name fields of the exchange. `answers` is True for a filter that does not
-    proceed; exactly the innermost one does that.
+    proceed; exactly the innermost one does that. `precedes`, where there is one, names fields that
+    only filters inside this one may give.
     """
 
     options: ClassVar[type[Any]]

@@ -9,6 +9,7 @@ import uuid
 from typing import Final
 
 BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _ACCEPTABLE: Final = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 _TRACEPARENT: Final = re.compile(
     r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
@@ -16,31 +17,37 @@ _TRACEPARENT: Final = re.compile(
 
 
 class Random:
-    """Random bytes from the operating system, asked for 4 KiB at a time."""
+    """Random hexadecimal digits from the operating system, asked for 4 KiB at a time."""
 
     def __init__(self) -> None:
-        self._block = b""
+        self._block = ""
         self._used = 0
+        self._ms = 0
+        self._moment = ""
 
-    def take(self, count: int) -> bytes:
-        """`count` bytes that nobody had before."""
+    def digits(self, count: int) -> str:
+        """`count` digits that nobody had before."""
         start = self._used
-        if start + count > len(self._block):
-            self._block = os.urandom(max(4096, count))
-            start = 0
-        self._used = start + count
-        return self._block[start : start + count]
+        end = start + count
+        if end > len(self._block):
+            self._block = os.urandom(max(4096, count)).hex()
+            start, end = 0, count
+        self._used = end
+        return self._block[start:end]
 
     def request_id(self) -> str:
         """A UUIDv7 as text: 48 bits of milliseconds, then random."""
-        text = f"{time.time_ns() // 1_000_000:012x}{self.take(10).hex()}"
-        variant = "89ab"[int(text[16], 16) & 3]
-        return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+        ms = time.time_ns() // 1_000_000
+        if ms != self._ms:
+            text = f"{ms:012x}"
+            self._ms, self._moment = ms, f"{text[:8]}-{text[8:]}-7"
+        random = self.digits(19)
+        return f"{self._moment}{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:]}"
 
     def traceparent(self) -> str:
         """The beginning of a trace (W3C Trace Context): version, trace id, span id, not sampled."""
-        text = self.take(24).hex()
-        return f"00-{text[:32]}-{text[32:]}-00"
+        random = self.digits(48)
+        return f"00-{random[:32]}-{random[32:]}-00"
 
 
 def is_request_id(text: str) -> bool:

@@ -131,12 +131,17 @@ class Limiter:
                 self._take(standing, now)
         return Decision(admitted, tuple(standings))
 
-    async def give_back(self, limits: Sequence[Quota]) -> None:
-        """Return one unit of each quota, for a request that never reached its upstream."""
+    async def give_back(self, limits: Sequence[Quota], taken_at: float) -> None:
+        """Return one unit of each quota, for a request that never reached its upstream.
+
+        `taken_at` is Unix time: what was taken in a period that is over stays taken.
+        """
         wall = self._clock.now()
         for quota in limits:
             if count := self._count(quota, wall):
-                self._counts[quota.key] = (self._ends(quota, wall), count - 1)
+                window = self._windows[quota.period, quota.time_zone]
+                if taken_at >= window.begins:
+                    self._counts[quota.key] = (window.ends, count - 1)
 
     def restore(self, quota: Quota, used: int) -> None:
         """Add what was used of a quota before this process began, from usage records."""

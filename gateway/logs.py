@@ -13,6 +13,8 @@ from typing import Any, Final, TextIO
 
 import orjson
 
+from gateway.exchange import Exchange
+
 _STANDARD: Final = frozenset(
     logging.LogRecord("", 0, "", 0, "", (), None).__dict__.keys()
     | {"message", "asctime", "taskName"}
@@ -55,3 +57,26 @@ def configure(level: str, *, access: bool, stream: TextIO | None = None) -> None
     root.setLevel(level)
     logging.getLogger("gateway.access").setLevel(logging.INFO if access else logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def access_fields(exchange: Exchange, total_s: float) -> dict[str, Any]:
+    """What the access log says of an exchange: no path, no header, no credential."""
+    caller, connector = exchange.known_caller, exchange.known_connector
+    endpoint = exchange.known_endpoint
+    return {
+        "request_id": exchange.request_id,
+        "team": caller.team if caller is not None else "",
+        "caller": caller.name if caller is not None else "",
+        "connector": connector.slug if connector is not None else "",
+        "endpoint": endpoint.name if endpoint is not None else "",
+        "method": exchange.method,
+        "status": exchange.status,
+        "source": exchange.source,
+        "error_code": exchange.error_code,
+        "total_ms": round(total_s * 1000, 3),
+        "upstream_ms": round(exchange.upstream_s * 1000, 3),
+        "bytes_in": exchange.body.read_bytes,
+        "bytes_out": exchange.bytes_out,
+        "client_address": exchange.client_address,
+        "client_gone": exchange.client_gone,
+    }

@@ -7,39 +7,53 @@ is compiled; `Mapped.outgoing` only puts the parts together.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
-from gateway import upstream_auth
+from yarl import URL
+
+from gateway import bodies, upstream_auth
+from gateway.bodies import BodyFault, MadeBody
 from gateway.exchange import Exchange, Outgoing, RawHeaders
 from gateway.problems import Rejected
 from gateway.routes import Pattern, parse
-from gateway.upstream_auth import AuthFault, check_field
+from gateway.upstream_auth import AuthFault, Injection, check_field
 
 if TYPE_CHECKING:
     from gateway.model import ConnectorDefinition, EndpointDefinition
 
 VIA: Final = (b"Via", b"1.1 service-gateway")
+_MOST_PASSES: Final = 3
+"""How often a request may have come through gateways like this one: some stand behind another."""
 HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
     b"transfer-encoding upgrade".split()
 )
 """Fields that end at each connection (RFC 9110 7.6.1)."""
 _OURS: Final = HOP_BY_HOP | frozenset(
-    b"authorization content-length cookie expect forwarded host max-forwards traceparent via "
+    b"authorization content-length cookie expect forwarded host max-forwards traceparent "
     b"x-api-key x-goog-api-key x-real-ip x-request-id x-team-id".split()
 )
 """What a caller sends that is not the upstream's business, or is made anew."""
+_OF_THE_BODY: Final = frozenset(
+    b"content-digest content-encoding content-md5 content-type digest repr-digest".split()
+)
+"""What a caller says of a body that is not the one that goes to the upstream."""
 _FORWARDED: Final = b"x-forwarded-"
 """How the names begin in which a proxy tells of the caller; a caller has no say in them."""
 _PLACEHOLDER: Final = re.compile(r"(?<=/):([A-Za-z_][A-Za-z0-9_]*)\*?|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class MappingFault(ValueError):
-    """An endpoint that can't be mapped; the text says why."""
+    """An endpoint that can't be mapped; the text says why, `field` which of its fields is at fault."""
+
+    def __init__(self, why: str, field: str = "upstream_path") -> None:
+        super().__init__(why)
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +75,10 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """How one endpoint's requests are made for its upstream."""
+    """How one endpoint's requests are made for its upstream.
+
+    Where it `needs_body`, the caller's body must have been read whole before.
+    """
 
     method: str | None
     path: Template
@@ -72,15 +89,22 @@ class Mapped:
     appended: str = field(repr=False)  # this and the next may hold secrets
     headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     dropped: frozenset[bytes]
-    body: bytes | None
+    body: MadeBody | None
+    finish: Callable[[Exchange, Outgoing], None] | None = field(repr=False)
+    needs_body: bool
     missing_secret: str | None
 
     def outgoing(self, exchange: Exchange) -> Outgoing:
-        """The upstream request. Raises Rejected `secret_missing` or `bad_request`."""
+        """The upstream request.
+
+        Raises Rejected `secret_missing`, `bad_request`, `validation_failed`, `loop_detected`.
+        """
         if self.missing_secret is not None:
             raise Rejected(
                 "secret_missing", f"The connector's secret {self.missing_secret!r} is not set."
             )
+        if "via" in exchange.headers:
+            _check_loop(exchange.raw_headers)
         target = self.path.fill(exchange.params)
         if self.composed and _has_dot_segment(target):
             raise Rejected("bad_request", "The path has a dot segment.")
@@ -91,7 +115,11 @@ class Mapped:
         headers.append((b"traceparent", exchange.traceparent.encode("ascii")))
         headers.append(VIA)
         method = exchange.method if self.method is None else self.method
-        return Outgoing(method, target, headers, self.body)
+        body = None if self.body is None else self.body.make(exchange)
+        outgoing = Outgoing(method, target, headers, body)
+        if self.finish is not None:
+            self.finish(exchange, outgoing)
+        return outgoing
 
     def _passed(self, exchange: Exchange) -> Iterable[tuple[bytes, bytes]]:
         """The caller's fields that go on, in their order."""
@@ -141,6 +169,13 @@ def _has_dot_segment(path: str) -> bool:
     return any(unquote(segment) in {".", ".."} for segment in path.split("/"))
 
 
+def _check_loop(fields: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raises Rejected `loop_detected` when a request comes back again and again (RFC 9110 7.6.3)."""
+    passes = sum(value.count(VIA[1][4:]) for name, value in fields if name.lower() == b"via")
+    if passes >= _MOST_PASSES:
+        raise Rejected("loop_detected", "The upstream sends the request back to this gateway.")
+
+
 def _name(part: str) -> str:
     return unquote_plus(part.partition("=")[0])
 
@@ -185,44 +220,85 @@ def compile_mapping(
 
     `route` holds the endpoint's `method` and `path`.
     """
-    path, fixed_query = _upstream_path(definition, own, route["path"])
+    pattern = parse(route["path"])
+    path, fixed_query = _upstream_path(definition, own, pattern)
     auth = upstream_auth.make(definition.auth_type, definition.auth_config)
     used = secret_names(definition, [own])
     missing = next((name for name in used if not secrets.get(name)), None)
     values = {name: secrets.get(name, "") for name in used}
     injection = auth.inject(values) if missing is None else upstream_auth.Injection()
-    fixed = [*own.set_headers.items(), *own.add_headers.items()]
-    fields = [check_field(name, upstream_auth.fill(value, values)) for name, value in fixed]
-    fields += [check_field(name, value) for name, value in injection.headers]
-    dropped = {name.lower().encode("latin-1") for name in (*own.set_headers, *own.remove_headers)}
-    dropped |= {name.lower().encode("ascii") for name, _ in injection.headers}
-    if own.upstream_content_type:
-        dropped.add(b"content-type")
-        fields.append(check_field("Content-Type", own.upstream_content_type))
-    if (own.response_mode or definition.response_mode) == "envelope":
-        dropped.add(b"accept-encoding")  # what is wrapped must be read
-        fields.append((b"Accept-Encoding", b"identity"))
-    body = _body(own)
-    if body is not None:
-        dropped.add(b"content-encoding")  # it spoke of the body that is replaced
-    ours = _OURS - {b"cookie"} if definition.pass_cookies else _OURS
+    body = _body(own, pattern)
+    fields, dropped = _fields(definition, own, injection, values, body)
     static = (*own.upstream_query_params.items(), *injection.query)
     fixed_names = [_name(part) for part in _query_of(own).split("&") if part]
     replaced = frozenset([*fixed_names, *(name for name, _ in static)])
     defaults = own.default_query_params.items()
+    finish = injection.finish
     return Mapped(
         method=own.upstream_method,
         path=path,
-        composed=_composes(path, parse(route["path"])),
+        composed=_composes(path, pattern),
         fixed_query=fixed_query,
         replaced=replaced,
         defaults=tuple((n, _pair(n, v)) for n, v in defaults if n not in replaced),
         appended="&".join(_pair(name, value) for name, value in static),
         headers=tuple(fields),
-        dropped=ours | dropped,
+        dropped=dropped,
         body=body,
+        finish=None if finish is None else partial(finish, host=_host(definition)),
+        needs_body=missing is None
+        and ((body is not None and body.needs_body) or injection.needs_body),
         missing_secret=missing,
     )
+
+
+def _fields(
+    definition: ConnectorDefinition,
+    own: EndpointDefinition,
+    injection: Injection,
+    values: Mapping[str, str],
+    body: MadeBody | None,
+) -> tuple[list[tuple[bytes, bytes]], frozenset[bytes]]:
+    """The fields that are put in, and the names of those of the caller's that don't pass."""
+    fixed = [*own.set_headers.items(), *own.add_headers.items()]
+    fields = [check_field(name, upstream_auth.fill(value, values)) for name, value in fixed]
+    fields += [check_field(name, value) for name, value in injection.headers]
+    dropped = {name.lower().encode("latin-1") for name in (*own.set_headers, *own.remove_headers)}
+    dropped |= {name.lower().encode("ascii") for name, _ in injection.headers}
+    dropped |= {name.lower().encode("ascii") for name in injection.replaces}
+    content_type = own.upstream_content_type
+    if body is not None:
+        dropped |= _OF_THE_BODY
+        if b"content-type" not in {name.lower() for name, _ in fields}:
+            content_type = content_type or body.content_type
+    if content_type:
+        dropped.add(b"content-type")
+        fields.append(check_field("Content-Type", content_type))
+    if own.field_map or (own.response_mode or definition.response_mode) == "envelope":
+        dropped.add(b"accept-encoding")  # what is mapped or wrapped must be read
+        fields.append((b"Accept-Encoding", b"identity"))
+    kept_here = _OURS - {b"cookie"} if definition.pass_cookies else _OURS
+    if injection.passes is not None:
+        kept_here -= {check_passed(injection.passes).encode("ascii")}
+    return fields, kept_here | dropped
+
+
+def check_passed(name: str) -> str:
+    """The lower-case name of a caller's field that may be passed. Raises AuthFault for one of ours."""
+    lower = name.lower()
+    octets = lower.encode("ascii")
+    if octets.startswith(_FORWARDED) or octets in _OURS - {b"authorization"}:
+        raise AuthFault(f"{name} is the gateway's own and is never passed on")
+    return lower
+
+
+def _host(definition: ConnectorDefinition) -> bytes:
+    """What the Host field says (RFC 9112 3.2), as `upstream.Target` has it."""
+    base = urlsplit(definition.upstream_base_url)
+    url = URL.build(scheme=base.scheme, host=base.hostname or "", port=base.port)
+    host = url.raw_host or ""
+    bare = f"[{host}]" if ":" in host else host
+    return (url.raw_authority if base.port else bare).encode("ascii")
 
 
 def _query_of(own: EndpointDefinition) -> str:
@@ -230,12 +306,11 @@ def _query_of(own: EndpointDefinition) -> str:
     return (own.upstream_path or "").partition("?")[2]
 
 
-def _body(own: EndpointDefinition) -> bytes | None:
-    if own.body_transform == "passthrough":
-        return None
-    if own.body_transform == "static":
-        return (own.upstream_static_body or "").encode("utf-8")
-    raise MappingFault(f"unknown body transform {own.body_transform!r}; known: passthrough, static")
+def _body(own: EndpointDefinition, pattern: Pattern) -> MadeBody | None:
+    try:
+        return bodies.compile_body(own, pattern.parameters)
+    except BodyFault as fault:
+        raise MappingFault(str(fault), fault.field) from fault
 
 
 def _composes(path: Template, pattern: Pattern) -> bool:
@@ -247,10 +322,10 @@ def _composes(path: Template, pattern: Pattern) -> bool:
 
 
 def _upstream_path(
-    definition: ConnectorDefinition, own: EndpointDefinition, path: str
+    definition: ConnectorDefinition, own: EndpointDefinition, pattern: Pattern
 ) -> tuple[Template, Template | None]:
     prefix = urlsplit(definition.upstream_base_url).path.rstrip("/")
-    upstream, _, query = (own.upstream_path or path).partition("?")
+    upstream, _, query = (own.upstream_path or pattern.text).partition("?")
     if not upstream.startswith("/"):
         raise MappingFault("an upstream path begins with a slash")
     if not re.fullmatch(r"[!-~]*", prefix + upstream + query) or "#" in upstream + query:
@@ -259,11 +334,15 @@ def _upstream_path(
         raise MappingFault("an upstream path has no dot segments")
     made = template(upstream)
     fixed = template(query) if query else None
-    known = set(parse(path).parameters)
+    known = set(pattern.parameters)
     for name in (*made.names, *(fixed.names if fixed else ())):
         if name not in known:
-            raise MappingFault(f"the upstream path has {name!r}, which {path} does not give")
+            raise MappingFault(
+                f"the upstream path has {name!r}, which {pattern.text} does not give"
+            )
     return Template((prefix + made.literals[0], *made.literals[1:]), made.names), fixed
 
 
-__all__ = ["AuthFault", "Mapped", "MappingFault", "compile_mapping", "secret_names", "template"]
+__all__ = [
+    "AuthFault", "Mapped", "MappingFault", "check_passed", "compile_mapping", "secret_names", "template",
+]  # fmt: skip

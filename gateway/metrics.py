@@ -7,8 +7,8 @@ observation is one bisection and two additions. Labels are bounded by configurat
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -18,6 +18,9 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from gateway.attempts import Standing
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 SECONDS: Final = (
@@ -85,6 +88,7 @@ class Metrics:
         self.usage_queue_depth: Callable[[], int] = lambda: 0
         self._config_version: Callable[[], int] = lambda: 0
         self._hearing: Callable[[], bool] = lambda: False
+        self._standings: Callable[[], Mapping[str, Standing]] = dict
         self.config_reloaded = True
 
     def request(
@@ -108,6 +112,10 @@ class Metrics:
         self._config_version = version
         self._hearing = hearing
 
+    def watch_upstreams(self, standings: Callable[[], Mapping[str, Standing]]) -> None:
+        """Read at each scrape how connectors' upstreams do."""
+        self._standings = standings
+
     def rejected(self, stage: str, code: str) -> None:
         """Count a refusal by the filter that made it."""
         self.rejections[stage, code] = self.rejections.get((stage, code), 0) + 1
@@ -117,9 +125,9 @@ class Metrics:
         key = (policy, decision, mode)
         self.limit_decisions[key] = self.limit_decisions.get(key, 0) + 1
 
-    def retried(self, connector: str) -> None:
-        """Count one more attempt at an upstream."""
-        self.retries[connector] = self.retries.get(connector, 0) + 1
+    def retried(self, connector: str, further: int = 1) -> None:
+        """Count attempts at an upstream beyond a request's first."""
+        self.retries[connector] = self.retries.get(connector, 0) + further
 
     def registry(self) -> CollectorRegistry:
         """A registry with these and the process's own metrics."""
@@ -136,6 +144,7 @@ class Metrics:
         yield from self._histograms()
         yield from self._counters()
         yield from self._gauges()
+        yield from self._upstreams()
 
     def _requests(self) -> Iterator[Metric]:
         family = CounterMetricFamily(
@@ -203,6 +212,22 @@ class Metrics:
             "Usage records that could not be kept.",
             value=records["dropped"],
         )
+
+    def _upstreams(self) -> Iterator[Metric]:
+        states = GaugeMetricFamily(
+            "gateway_breaker_state",
+            "0 closed, 1 half-open, 2 open: the worst of the connector's targets.",
+            labels=["connector"],
+        )
+        healthy = GaugeMetricFamily(
+            "gateway_upstream_healthy",
+            "The share of the connector's targets that answer well; 1 is all.",
+            labels=["connector"],
+        )
+        for connector, standing in self._standings().items():
+            states.add_metric([connector], float(standing.state))
+            healthy.add_metric([connector], standing.healthy)
+        yield from (states, healthy)
 
     def _gauges(self) -> Iterator[Metric]:
         for name, text, value in (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from gateway import rules as rule_book
+from gateway.field_map import FieldMap, compile_field_map
 from gateway.limiter import Quota, Rate, quotas_of, rate_of
 from gateway.routes import Router, parse
 from gateway.rules import Rules
@@ -66,7 +67,7 @@ class Caller:
 
     def __post_init__(self) -> None:
         """Work out the limits once, not for every request."""
-        who = f"{self.team} {self.kind} {self.id}"
+        who = f"{len(self.team)} {self.team} {self.kind} {self.id}"  # no two callers share it
         object.__setattr__(self, "who", who)
         object.__setattr__(self, "rate", rate_of(who, self.plan))
         object.__setattr__(self, "quotas", quotas_of(who, self.plan))
@@ -101,6 +102,7 @@ class EndpointDefinition:
     body_blacklist: tuple[str, ...] = ()
     cache_ttl: int | None = None
     retries: int = 0
+    field_map: Mapping[str, str] = field(default_factory=dict)
     error_mapping: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[Any, ...] = ()
 
@@ -125,11 +127,19 @@ class ConnectorDefinition:
     error_mapping: Mapping[str, str] = field(default_factory=dict)
     pass_cookies: bool = False
     sandbox_responses: bool = True
+    targets: tuple[Mapping[str, Any], ...] = ()
+    load_balancing: str = "round-robin"
+    max_connections: int = 128
+    max_waiting: int = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One route of a published connector, with its rules compiled."""
+    """One route of a published connector, with its rules compiled.
+
+    `reshaped` is True where JSON answers are mapped or wrapped. `error_mapping` has what the envelope
+    says of an upstream's error; a raw answer is the upstream's own and has no place for it.
+    """
 
     id: str
     name: str
@@ -141,22 +151,45 @@ class Endpoint:
     idle_timeout_s: float
     streaming: bool
     envelope: bool
+    field_map: FieldMap | None
+    reshaped: bool
     error_mapping: Mapping[str, str]
     mapped: Mapped
 
 
 @dataclass(frozen=True, slots=True)
+class Destination:
+    """Where requests may be sent: an origin, its share, and its turn: lower numbers first."""
+
+    url: SplitResult
+    weight: int = 1
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Connector:
-    """One published upstream API. `draft` is True for one that exists but is not published."""
+    """One published upstream API. `draft` is True for one that exists but is not published.
+
+    Requests go to the `destinations`: the definition's targets, or the base URL where it has none.
+    """
 
     id: str
     team: str
     slug: str
     definition: ConnectorDefinition
     base: SplitResult
+    destinations: tuple[Destination, ...]
     router: Router[Endpoint]
     connect_timeout_s: float
     draft: bool = False
+    identity: object = field(default_factory=object, init=False, repr=False, compare=False)
+    """Stands for this compiled form: a connector that has changed has another."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Every host that its requests, and the secrets in them, may go to."""
+        origins = (self.base, *(destination.url for destination in self.destinations))
+        return tuple(dict.fromkeys(origin.hostname or "" for origin in origins))
 
 
 def definition_of(cls: type[T], stored: Mapping[str, Any]) -> T:
@@ -202,6 +235,8 @@ def compile_connector(
         own = definition_of(EndpointDefinition, entry["definition"])
         timeout = own.timeout if own.timeout is not None else definition.default_timeout
         idle = own.idle_timeout if own.idle_timeout is not None else definition.idle_timeout
+        envelope = _first(own.response_mode, definition.response_mode) == "envelope"
+        field_map = compile_field_map(own.field_map)
         endpoints.append(
             Endpoint(
                 id=entry["id"],
@@ -213,7 +248,9 @@ def compile_connector(
                 timeout_s=timeout / 1000,
                 idle_timeout_s=idle / 1000,
                 streaming=_first(own.streaming_enabled, definition.streaming_enabled),
-                envelope=_first(own.response_mode, definition.response_mode) == "envelope",
+                envelope=envelope,
+                field_map=field_map,
+                reshaped=envelope or field_map is not None,
                 error_mapping={**definition.error_mapping, **own.error_mapping},
                 mapped=compile_mapping(definition, own, entry, secrets),
             )
@@ -224,9 +261,17 @@ def compile_connector(
         slug=snapshot["slug"],
         definition=definition,
         base=base,
+        destinations=_destinations(definition, base),
         router=Router((e.method, parse(e.path), e) for e in endpoints),
         connect_timeout_s=definition.connect_timeout / 1000,
     )
+
+
+def _destinations(definition: ConnectorDefinition, base: SplitResult) -> tuple[Destination, ...]:
+    return tuple(
+        Destination(urlsplit(target["url"]), target.get("weight", 1), target.get("priority", 0))
+        for target in definition.targets
+    ) or (Destination(base),)
 
 
 def _first(own: Any, fallback: Any) -> Any:

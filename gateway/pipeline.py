@@ -128,6 +128,9 @@ def _order(stages: Sequence[Stage]) -> list[Spot]:
         for field in sorted(cls.gives & givers.keys()):
             fault = f"{name} gives {_a(field)}, which {givers[field]} gave already"
             spots.append(Spot(path, fault, " "))
+        for field in sorted(getattr(cls, "precedes", frozenset()) & givers.keys()):
+            fault = f"{name} must stand before {givers[field]}, which gives {_a(field)}"
+            spots.append(Spot(path, fault, " "))
         givers.update(dict.fromkeys(cls.gives, name))
         answers, innermost = getattr(cls, "answers", False), index == len(stages) - 1
         if answers and not innermost:

@@ -47,8 +47,10 @@ KINDS: Final[dict[str, Kind]] = {
     "secret_missing": Kind(503, "The connector's secret is not set", False),
     "circuit_open": Kind(503, "The upstream is failing and is left alone for a moment", True),
     "store_unavailable": Kind(503, "A store that the gateway needs is away", True),
+    "overloaded": Kind(503, "The gateway has too much to do at the moment", True),
     "draining": Kind(503, "The gateway is shutting down", True),
     "upstream_timeout": Kind(504, "The upstream took too long", True),
+    "not_cached": Kind(504, "The answer is not in the cache", False),
     "loop_detected": Kind(508, "The request came back to this gateway", False),
 }
 

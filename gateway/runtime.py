@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gateway.attempts import Attempts
     from gateway.directory import Directory
     from gateway.limiter import Limiter
     from gateway.metrics import Metrics
     from gateway.tokens import Tokens
-    from gateway.upstream import Upstreams
     from gateway.usage import UsageWriter
 
 
@@ -21,6 +21,6 @@ class Runtime:
     directory: Directory
     tokens: Tokens
     limiter: Limiter
-    upstreams: Upstreams
+    attempts: Attempts
     usage: UsageWriter
     metrics: Metrics

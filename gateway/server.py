@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
+from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.http_writer import HttpVersion11
+from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
+from yarl import URL
 
 from gateway import wire
+from gateway.batching import SMALL_BYTES, WriteBatch
 from gateway.exchange import Body, Exchange, Proceed, Response, refusal
-from gateway.ids import Random, is_request_id, is_traceparent
+from gateway.ids import Random, is_request_id, is_traceparent, uuid7
 from gateway.problems import Rejected
 
 if TYPE_CHECKING:
@@ -37,8 +42,11 @@ ADMIN_PLANE: Final = "/api/v1/gw/admin"
 UI: Final = "/ui"
 FAULT: Final = "The gateway has a fault; its log has this request id."
 _BELOW_DATA_PLANE: Final = f"{DATA_PLANE}/"
+_ABSOLUTE: Final = re.compile(r"(?is)https?://[^/?]*(.*)").fullmatch
 _LINGER_S: Final = 2.0
 _KEEP_ALIVE_S: Final = 75.0
+_HEAD_S: Final = 10.0
+"""How long the head of a request may take from its first byte on."""
 
 
 class _Done:
@@ -82,6 +90,18 @@ class Inbound:
         """Wait until the client has taken what was written."""
         await self.protocol._drain_helper()  # noqa: SLF001 - contract-tested
 
+    def cut(self) -> None:
+        """End the connection before its message has ended.
+
+        To HTTP/1.0 the end may be how a body ends, so that it has to be a reset.
+        """
+        transport = self.protocol.transport
+        if transport is not None and self.message.version is HttpVersion10:
+            linger = struct.pack("ii", 1, 0)
+            transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, linger)
+            transport.abort()
+        self.protocol.force_close()
+
     def _cancel(self, error: BaseException) -> None:
         """Called by aiohttp when the client is gone: whoever reads the body is told."""
         self.payload.set_exception(error)
@@ -95,6 +115,19 @@ class _Connection(RequestHandler):
 
     __slots__ = ()
 
+    def data_received(self, data: bytes) -> None:
+        """Whoever reads a body is told when its framing breaks; a head that began has its time."""
+        super().data_received(data)
+        if self._current_request is not None:
+            if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+                _tell_broken(self._current_request)
+        elif self._waiter is not None and not self._waiter.done():
+            close_time = self._loop.time() + _HEAD_S
+            if close_time < self._next_keepalive_close_time and self._keepalive_handle is not None:
+                self._keepalive_handle.cancel()
+                self._next_keepalive_close_time = close_time
+                self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
+
     def handle_error(
         self,
         request: Any,
@@ -107,12 +140,18 @@ class _Connection(RequestHandler):
         if status >= 500:
             log.error("request failed outside the pipeline", exc_info=exc)
         rejected = Rejected(code, "The request is not HTTP/1.1." if status < 500 else "A fault.")
-        response = refusal(rejected, "-")
+        response = refusal(rejected, str(uuid7()))
+        date = wire.DateClock().field()
         if self.transport is not None:
-            body = cast("bytes", response.body)
-            framing = b"Content-Length: %d\r\n" % len(body)
-            self.transport.write(wire.head(response, b"", framing, close=True) + body)
+            block = wire.whole(response, method="GET", date=date, close=True)
+            self.transport.write(block or b"")
         return _CLOSE
+
+
+def _tell_broken(request: Any) -> None:
+    payload = request.payload if isinstance(request, Inbound) else request.content
+    if not payload.is_eof():
+        payload.set_exception(Rejected("bad_request", "The request's body is not framed right."))
 
 
 class Server(web.Server):
@@ -143,6 +182,7 @@ class Server(web.Server):
         self._trusted = trusted_proxies
         self._random = Random()
         self._date = wire.DateClock()
+        self._batch = WriteBatch(asyncio.get_running_loop())
         self._active = 0
         self._idle = asyncio.Event()
         self.draining = False
@@ -178,8 +218,7 @@ class Server(web.Server):
             target = "/"
         if self._admin is not None and _is_of_admin(target):
             if target != message.path:
-                url = message.url.build(path=target, encoded=True)
-                message = message._replace(path=target, url=_url(target, url))
+                message = message._replace(path=target, url=URL(target, encoded=True))
             return self._admin.request_factory(message, payload, protocol, writer, task)
         if target != message.path:
             message = message._replace(path=target)
@@ -222,6 +261,9 @@ class Server(web.Server):
 
     def _exchange(self, inbound: Inbound, request_id: str) -> Exchange:
         message = inbound.message
+        if message.version is not HttpVersion11 and message.version is not HttpVersion10:
+            inbound.message = message._replace(should_close=True)
+            raise Rejected("bad_request", "The request is neither HTTP/1.1 nor HTTP/1.0.")
         path, _, query = message.path.partition("?")
         if self.pipeline is None or not path.startswith(_BELOW_DATA_PLANE):
             raise Rejected("not_found", "There is nothing here.")
@@ -256,16 +298,13 @@ class Server(web.Server):
         """The peer, or the first untrusted hop of `X-Forwarded-For` counted from the right."""
         peer = inbound.protocol.peername
         address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
-        trusted = self._trusted
-        if not trusted or not (address == "" or _is_in(address, trusted)):
+        if not self._trusted:
             return address
         hops = ",".join(inbound.message.headers.getall("x-forwarded-for", ())).split(",")
         for hop in reversed([hop.strip() for hop in hops if hop.strip()]):
-            if not _is_address(hop):
+            if not _is_in(address, self._trusted) or not _is_address(hop):
                 break
             address = hop
-            if not _is_in(hop, trusted):
-                break
         return address
 
     async def _write(self, inbound: Inbound, response: Response) -> _Done:
@@ -276,13 +315,19 @@ class Server(web.Server):
         try:
             if block is None:
                 return await self._stream(inbound, response, date, close=close)
-            inbound.write(block)
-            if inbound.protocol.writing_paused:
+            transport = inbound.protocol.transport
+            if close or len(block) > SMALL_BYTES or transport is None or transport.is_closing():
+                inbound.write(block)
                 await inbound.drain()
-        except (ConnectionError, Rejected) as error:
+            else:
+                self._batch.write(transport, block)
+        except Exception as error:
             # The head may be gone: the only honest answer left is a cut connection.
-            log.info("answer broken off", extra={"reason": str(error)})
-            inbound.protocol.force_close()
+            expected = isinstance(error, (ConnectionError, Rejected))
+            level = logging.INFO if expected else logging.ERROR
+            extra = {"reason": str(error)}
+            log.log(level, "answer broken off", exc_info=not expected, extra=extra)
+            inbound.cut()
             return _CLOSE
         return _CLOSE if close else _KEEP
 
@@ -311,7 +356,9 @@ class Server(web.Server):
     async def drain(self, seconds: float) -> None:
         """Let requests in flight finish, then cut what is left; listeners are closed before."""
         self.draining = True
-        self.pre_shutdown()
+        for connection in self.connections:
+            if connection._current_request is None:  # noqa: SLF001 - contract-tested
+                connection.force_close()
         if not self._active:
             self._idle.set()
         with suppress(TimeoutError):
@@ -321,21 +368,10 @@ class Server(web.Server):
 
 
 def _origin_form(target: str) -> str:
-    """The path and query of a request target; absolute form is taken too (RFC 9112 3.2.2)."""
-    if target.startswith("/"):
-        return target
-    lower = target[:8].lower()
-    if lower.startswith(("http://", "https://")):
-        _, _, rest = target.partition("://")
-        slash = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
-        path = rest[slash:] or "/"
-        return path if path.startswith("/") else f"/{path}"
-    return "/"
-
-
-def _url(target: str, url: Any) -> Any:
-    path, _, query = target.partition("?")
-    return type(url).build(path=path, query_string=query, encoded=True)
+    """The path and query of a target in absolute form (RFC 9112 3.2.2); of others, the root."""
+    absolute = _ABSOLUTE(target)
+    path = absolute[1] if absolute else ""
+    return path if path.startswith("/") else f"/{path}"
 
 
 def _is_of_admin(target: str) -> bool:
@@ -349,6 +385,7 @@ def _is_in(address: str, networks: tuple[Network, ...]) -> bool:
     if not address:
         return True  # a unix socket: whoever may open it is trusted
     parsed = ip_address(address)
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed  # a listener for both has IPv4 so
     return any(parsed.version == n.version and parsed in n for n in networks)
 
 

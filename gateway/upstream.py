@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import ClientError, ClientTimeout, TCPConnector
-from aiohttp.client_exceptions import ClientConnectorError
+from aiohttp.client_exceptions import ClientConnectorError, ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
@@ -28,19 +27,18 @@ from yarl import URL
 
 from gateway import wire
 from gateway.addresses import AddressPolicy, AddressRefused
+from gateway.batching import SMALL_BYTES, WriteBatch
 from gateway.deadlines import Deadlines
 from gateway.exchange import Body, Outgoing, RawHeaders
 from gateway.problems import Rejected
+from gateway.retries import IDEMPOTENT
 from gateway.tasks import Tasks
 
-if TYPE_CHECKING:
-    from gateway.model import Connector
-
-IDEMPOTENT: Final = frozenset(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"])
 _BROKEN: Final = (ClientError, ConnectionError, HttpProcessingError)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MOST_FETCHED_BYTES: Final = 1 << 20
-_MOST_TARGETS: Final = 50_000
+_LEAST_S: Final = 0.001
+"""aiohttp takes zero for "no limit"."""
 
 
 class Target:
@@ -75,8 +73,7 @@ class Target:
         return self.connection_key.is_ssl
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """Seconds: for the whole exchange (None for a stream's body), and between two pieces."""
 
     total_s: float
@@ -94,13 +91,25 @@ class _Protocol(ResponseHandler):
         """The deadline for the head of the answer has passed: whoever reads is told."""
         self.set_exception(_DeadlinePassed())
 
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        """Tell who reads the body, too: when its framing breaks, aiohttp doesn't."""
+        super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(exc)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """A body that ends with its connection has not ended when that was reset."""
+        if exc is not None and self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(ClientPayloadError("reset"))
+        super().connection_lost(exc)
+
 
 class Answer:
     """The upstream's answer: its head, and a body that is here already or comes in pieces."""
 
     __slots__ = (
         "_connection", "_deadline", "_limits", "_payload", "_upload", "body", "headers", "length",
-        "status", "streaming",
+        "on_broken", "status", "streaming",
     )  # fmt: skip
 
     def __init__(
@@ -124,12 +133,14 @@ class Answer:
             "content-type", ""
         ).lower().startswith("text/event-stream")
         """True when the body may take as long as it likes: only silence ends it."""
+        self.on_broken: Callable[[], None] | None = None
+        """Called when the upstream, and not its reader, is why the body does not come to its end."""
         self.body: bytes | None = None
         if payload.is_eof() and payload.exception() is None:
             self.body = payload.read_nowait(-1)
         most = limits.most_bytes
         if max(self.length or 0, len(self.body or b"")) > most and not self.streaming:
-            raise Rejected("upstream_invalid", f"The answer has more than {most} bytes.")
+            raise Blameless("upstream_invalid", f"The answer has more than {most} bytes.")
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body piece by piece as it comes.
@@ -142,13 +153,17 @@ class Answer:
         protocol.read_timeout = limits.idle_s
         protocol.start_timeout()
         passed = 0
-        while not payload.at_eof():  # is_eof() is true before the last piece is read
+        # is_eof() is true before the last piece is read, and at_eof() after a reset, too
+        while payload.exception() is not None or not payload.at_eof():
             try:
                 async with asyncio.timeout_at(None if self.streaming else self._deadline):
                     piece = await payload.readany()
-            except TimeoutError:
+            except TimeoutError as error:
+                if isinstance(error, ClientError):  # silence; the deadline ends slow readers, too
+                    self._tell_broken()
                 raise Rejected("upstream_timeout", "The upstream stopped in its answer.") from None
             except _BROKEN:
+                self._tell_broken()
                 raise Rejected("upstream_invalid", "The upstream broke its answer off.") from None
             passed += len(piece)
             if passed > limits.most_bytes and not self.streaming:
@@ -156,10 +171,16 @@ class Answer:
             if piece:
                 yield piece
 
+    def _tell_broken(self) -> None:
+        if self.on_broken is not None:
+            self.on_broken()
+
     def release(self) -> None:
         """Give the connection back, or close it when the answer or the upload isn't complete."""
         upload = self._upload
-        if upload is not None and not upload.done():
+        if upload is not None and (
+            not upload.done() or upload.cancelled() or upload.exception() is not None
+        ):
             upload.cancel()
             self._connection.close()
         else:
@@ -179,6 +200,7 @@ class Upstreams:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(self._loop)
+        self._batch = WriteBatch(self._loop)
         self._connector = TCPConnector(
             limit=0,
             keepalive_timeout=idle_s,
@@ -188,25 +210,7 @@ class Upstreams:
         )
         protocols = partial(_Protocol, loop=self._loop)
         self._connector._factory = cast("Any", protocols)  # noqa: SLF001 - the pinned door
-        self._tasks = Tasks()
-        self._targets: dict[str, tuple[Connector, Target]] = {}
-
-    def target(self, connector: Connector) -> Target:
-        """Where a connector's requests go. Raises Rejected `upstream_blocked` for a foreign host."""
-        known = self._targets.get(connector.id)
-        if known is not None and known[0] is connector:
-            return known[1]
-        host = connector.base.hostname or ""
-        allowed = connector.definition.allowed_hosts or (host,)
-        if not any(host_fits(host, pattern) for pattern in allowed):
-            raise Rejected(
-                "upstream_blocked", "The upstream's host is not on the connector's list."
-            )
-        target = Target(connector.base, connector.id, connector.connect_timeout_s)
-        if len(self._targets) >= _MOST_TARGETS:
-            self._targets.clear()
-        self._targets[connector.id] = (connector, target)
-        return target
+        self._tasks = Tasks(expected=(*_BROKEN, Rejected))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -220,19 +224,24 @@ class Upstreams:
         when the request may be repeated (RFC 9110 9.2.2). Raises Rejected `upstream_blocked`,
         `upstream_unavailable`, `upstream_invalid` or `upstream_timeout`, and what `body` raises.
         """
-        deadline = self._loop.time() + limits.total_s
+        deadline, left_s = self._loop.time() + limits.total_s, limits.total_s
+        is_second = False
         while True:
-            connection = await self._connect(target, limits.total_s)
+            connection = await self._connect(target, left_s)
             protocol = cast("_Protocol", connection.protocol)
+            if protocol.served and (is_second or protocol.should_close):
+                # A second try is the last: not on a kept one. And what a kept one said while
+                # nobody had asked is no answer.
+                connection.close()
+                continue
             self._deadlines.watch(protocol, deadline)
             try:
                 return await self._exchange(connection, target, outgoing, body, limits, deadline)
             except _StaleConnection:
-                continue
+                is_second = True
+                left_s = max(deadline - self._loop.time(), _LEAST_S)
             except _DeadlinePassed:
-                raise Rejected(
-                    "upstream_timeout", f"The upstream did not answer within {limits.total_s:g} s."
-                ) from None
+                raise Rejected("upstream_timeout", "The upstream did not answer in time.") from None
             finally:
                 self._deadlines.forget(protocol)
 
@@ -273,23 +282,28 @@ class Upstreams:
                 max_field_size=16384,
                 max_line_size=16384,
             )
-            transport = cast("asyncio.Transport", connection.transport)
-            transport.write(
-                wire.request_head(target.host_field, outgoing, body.declared_bytes, content)
-            )
+            transport = _transport(connection)
+            block = wire.request_head(target.host_field, outgoing, body.declared_bytes, content)
+            if content is None or len(block) > SMALL_BYTES:
+                transport.write(block)
+            else:
+                self._batch.write(transport, block)
             outgoing.sent += 1
             if content is None:
                 upload = self._tasks.start(_upload(protocol, body), "upload")
             head = await protocol.read() if upload is None else await _first(protocol, upload)
-            while head[0].code < 200 and head[0].code != 101:
-                head = await protocol.read()  # an interim answer (RFC 9110 15.2)
+            while 100 <= head[0].code < 200 and head[0].code != 101:  # interim (RFC 9110 15.2)
+                head = await protocol.read() if upload is None else await _first(protocol, upload)
             protocol.served = True
             wire.check_answer_head(head[0])
             return Answer(connection, head, limits, deadline, upload)
         except BaseException as error:
+            is_callers = upload is not None and not upload.done() and not _is_full(connection)
             if upload is not None:
                 upload.cancel()
             connection.close()
+            if is_callers and isinstance(error, _DeadlinePassed):
+                raise Blameless("upstream_timeout", "The request did not come in time.") from None
             if not isinstance(error, _BROKEN):
                 raise
             if isinstance(error, HttpProcessingError):
@@ -319,12 +333,28 @@ class Upstreams:
         return content
 
 
+class Blameless(Rejected):
+    """An attempt that failed by the caller's pace or limits: of the upstream it says nothing."""
+
+
 class _DeadlinePassed(Exception):
     """The head of the answer did not come in time."""
 
 
 class _StaleConnection(Exception):
     """A kept connection was closed by the upstream before it answered anything."""
+
+
+def _transport(connection: Connection) -> asyncio.Transport:
+    if (transport := connection.transport) is None:
+        raise ConnectionResetError("the connection was lost between two turns of the loop")
+    return transport
+
+
+def _is_full(connection: Connection) -> bool:
+    """True while the upstream has not taken what was written to it."""
+    transport = connection.transport
+    return transport is not None and transport.get_write_buffer_size() > 0
 
 
 async def _first(protocol: _Protocol, upload: asyncio.Task[None]) -> tuple[Any, StreamReader]:

@@ -1,7 +1,7 @@
 """How a connector proves itself to its upstream: each type's configuration and what it injects.
 
-A type is a small dataclass: its fields are its configuration, `secret_names` says which secrets it
-uses, `inject` makes the fields of the request from their values.
+A type is a small dataclass: its fields are its configuration, which it checks when it is made;
+`secret_names` says which secrets it uses, `inject` makes what goes into requests from their values.
 """
 
 from __future__ import annotations
@@ -10,11 +10,19 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, Final, Protocol
+
+from gateway import sigv4
+from gateway.exchange import Exchange, Outgoing
+from gateway.problems import Fault, Rejected
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*secrets\.([A-Za-z0-9_-]{1,64})\s*\}\}")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
+_GATEWAY_KEY: Final = re.compile(rb"gw_[0-9A-Za-z]{8}_[0-9A-Za-z]{49}").search
+_REGION: Final = re.compile(r"[A-Za-z0-9-]{1,64}").fullmatch
+_ACCESS_KEY: Final = re.compile(r"[!-~]{1,128}").fullmatch
 _FRAMING: Final = frozenset(
     [
         "connection",
@@ -35,12 +43,29 @@ class AuthFault(ValueError):
     """A configuration or a secret that cannot be used; the text holds no secret."""
 
 
+class Finish(Protocol):
+    """The last step of a request, when all else about it is final: adds fields, or refuses it.
+
+    `host` is what the Host field will say. Raises Rejected.
+    """
+
+    def __call__(self, exchange: Exchange, outgoing: Outgoing, host: bytes) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """What goes into the upstream request: header fields (by name) and query parameters."""
+    """What goes into the upstream request: header fields (by name) and query parameters.
+
+    `finish` is done to each request, after its body was read where it `needs_body`. Of the caller's
+    fields those that it `replaces` go no further, and one that it `passes` does.
+    """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # both hold secrets
     query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    finish: Finish | None = field(default=None, repr=False)
+    replaces: tuple[str, ...] = ()
+    passes: str | None = None
+    needs_body: bool = False
 
 
 class UpstreamAuth(Protocol):
@@ -104,6 +129,11 @@ class Header:
 
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse names that can't be set. Raises AuthFault."""
+        for name in self.headers:
+            check_field(name, "")
+
     def secret_names(self) -> tuple[str, ...]:
         """Every name that occurs in a value."""
         return names_in(self.headers.values())
@@ -131,12 +161,107 @@ class Query:
         return Injection(query=((self.param_name, secrets[self.secret_ref]),))
 
 
+@dataclass(frozen=True, slots=True)
+class AwsSigV4:
+    """AWS Signature Version 4, made for each request.
+
+    Without `sign_payload` the body streams and the signature says `UNSIGNED-PAYLOAD`, which S3 takes
+    and other services don't.
+    """
+
+    access_key_ref: str = "access_key"
+    secret_key_ref: str = "secret_key"  # noqa: S105 - a name
+    session_token_ref: str | None = None
+    region: str = ""
+    service: str = "s3"
+    sign_payload: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be a region or a service. Raises AuthFault."""
+        for what, value in (("region", self.region), ("service", self.service)):
+            if not _REGION(value):
+                raise AuthFault(f"aws-sigv4 needs a {what}: 1 to 64 of A-Z a-z 0-9 -")
+
+    def secret_names(self) -> tuple[str, ...]:
+        """The two halves of the key, and the session token's name where there is one."""
+        both = (self.access_key_ref, self.secret_key_ref)
+        return both if self.session_token_ref is None else (*both, self.session_token_ref)
+
+    def inject(self, secrets: Mapping[str, str]) -> Injection:
+        """The signature as the last step."""
+        access_key, token = secrets[self.access_key_ref], None
+        if not _ACCESS_KEY(access_key) or set(access_key) & {"/", ","}:
+            raise AuthFault("an access key is printable ASCII without spaces, slashes and commas")
+        if self.session_token_ref is not None:
+            _, token = check_field("X-Amz-Security-Token", secrets[self.session_token_ref])
+        secret_key = secrets[self.secret_key_ref]
+        credentials = sigv4.Credentials(access_key, secret_key, self.region, self.service)
+        return Injection(
+            finish=sigv4.Signer(credentials, token, self.sign_payload),
+            replaces=sigv4.MADE,
+            needs_body=self.sign_payload,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """The caller's own field, as it is. It must be there, and not be what the gateway was shown."""
+
+    header_name: str = "Authorization"
+
+    def __post_init__(self) -> None:
+        """Refuse names that can't be set. Raises AuthFault."""
+        check_field(self.header_name, "")
+
+    def secret_names(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def inject(self, secrets: Mapping[str, str]) -> Injection:
+        """The field's name, and a look at its value."""
+        return Injection(passes=self.header_name, finish=partial(_check_passed, self.header_name))
+
+
+def _check_passed(name: str, exchange: Exchange, outgoing: Outgoing, host: bytes) -> None:
+    """Raises Rejected unless the field is there once and holds no credential for the gateway."""
+    lower = name.lower().encode("ascii")
+    values = [value for field_name, value in outgoing.headers if field_name.lower() == lower]
+    if len(values) != 1:
+        raise Rejected(
+            "validation_failed",
+            f"The request needs the header {name} once, for the upstream.",
+            errors=[Fault(name, "this header is required once")],
+        )
+    if _GATEWAY_KEY(values[0]) or _is_token(exchange, lower, values[0]):
+        raise Rejected(
+            "validation_failed",
+            f"The header {name} is for the upstream, and has a credential for the gateway, which "
+            "goes no further: send a gateway key in X-API-Key.",
+            errors=[Fault(name, "this header has a credential for the gateway")],
+        )
+
+
+def _is_token(exchange: Exchange, lower: bytes, value: bytes) -> bool:
+    """True for the token that a user was authenticated with: it is in Authorization if that is there."""
+    caller = exchange.known_caller
+    if caller is None or caller.kind != "user":
+        return False
+    headers = exchange.headers
+    shown = [headers.get(field_name, "") for field_name in ("x-api-key", "x-goog-api-key")]
+    shown.append(headers.get("authorization", "").partition(" ")[2].strip())
+    return lower == b"authorization" or any(
+        token.encode("utf-8", "surrogateescape") in value for token in shown if token
+    )
+
+
 TYPES: Final[Mapping[str, type[Any]]] = {
     "none": NoAuth,
     "bearer": Bearer,
     "basic": Basic,
     "header": Header,
     "query": Query,
+    "aws-sigv4": AwsSigV4,
+    "passthrough": Passthrough,
 }
 
 
@@ -148,9 +273,6 @@ def make(auth_type: str, config: Mapping[str, Any]) -> UpstreamAuth:
     if unknown := set(config) - known:
         raise AuthFault(f"{auth_type} has no setting {min(unknown)!r}")
     auth: UpstreamAuth = cls(**config)
-    if isinstance(auth, Header):
-        for name in auth.headers:
-            check_field(name, "")
     return auth
 
 

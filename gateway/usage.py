@@ -30,7 +30,7 @@ _MARK_KEYS_USED = sql.query("usage_writer.mark_keys_used")
 _MERGE_STAGING = sql.query("usage_writer.merge_staging")
 _USED = sql.query("usage_writer.used")
 
-_BATCH: Final = 5_000
+_BATCH: Final = 2_000
 _RETRY_S: Final = 0.5
 _RETRY_MOST_S: Final = 5.0
 _PARTITIONS_EVERY_S: Final = 3_600

@@ -1,7 +1,8 @@
 """Secrets at rest: AES-256-GCM with a key id per value and the owner as associated data.
 
 A sealed value opens only in the row it was sealed for. Several master keys may be known at once;
-the first seals. References (`env:NAME`) are resolved here too, when the operator allows them.
+the first seals, and where they are in a file it is looked into again for a key that is not known.
+References (`env:NAME`) are resolved here too, when the operator allows them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import base64
 import binascii
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -52,28 +54,37 @@ class Reference:
 
 
 class Vault:
-    """Seals, opens, and resolves references."""
+    """Seals, opens, and resolves references.
+
+    `reread` gives the master keys as they are now, where they may change while the process runs:
+    asked before a value is sealed, and for one whose key isn't known yet.
+    """
 
     def __init__(
         self,
         keys: Sequence[MasterKey],
         references: Sequence[Reference] = (),
         environ: Mapping[str, str] = os.environ,
+        reread: Callable[[], Sequence[MasterKey]] | None = None,
     ) -> None:
-        if not keys:
-            raise VaultFault("at least one master key is needed")
-        for key in keys:
-            if len(key.key) != 32:
-                raise VaultFault(f"master key {key.id!r} must be 32 bytes, base64")
-            if [other.id for other in keys].count(key.id) > 1:
-                raise VaultFault(f"two master keys have the id {key.id!r}")
-        self._ciphers = {key.id: AESGCM(key.key) for key in keys}
-        self._sealing = keys[0].id
+        self._ciphers: dict[str, AESGCM] = {}
+        self._learn(keys)
         self._references = {reference.name: reference for reference in references}
         self._environ = environ
+        self._reread = reread
+
+    @property
+    def sealing(self) -> str:
+        """The id of the master key that seals."""
+        return self._sealing
 
     def seal(self, value: str, *, team: str, connector: str, name: str) -> Sealed:
-        """Seal a secret for one place: a team's connector (by id) and the secret's name."""
+        """Seal a secret for one place: a team's connector (by id) and the secret's name.
+
+        Raises VaultFault when the master keys can't be read again.
+        """
+        if self._reread is not None:
+            self._learn(self._reread())
         nonce = os.urandom(_NONCE_BYTES)
         cipher = self._ciphers[self._sealing]
         content = cipher.encrypt(nonce, value.encode("utf-8"), _place(team, connector, name))
@@ -81,6 +92,8 @@ class Vault:
 
     def open(self, sealed: Sealed, *, team: str, connector: str, name: str) -> str:
         """The secret; VaultFault when the key is unknown or the value was sealed for another place."""
+        if sealed.key_id not in self._ciphers and self._reread is not None:
+            self._learn(self._reread())
         cipher = self._ciphers.get(sealed.key_id)
         if cipher is None:
             raise VaultFault(f"master key {sealed.key_id!r} is not configured")
@@ -91,6 +104,18 @@ class Vault:
             raise VaultFault(
                 f"secret {name!r} of connector {connector} does not open with master key {sealed.key_id!r}"
             ) from None
+
+    def _learn(self, keys: Sequence[MasterKey]) -> None:
+        """Take over the master keys; one that was known and isn't among them still opens."""
+        if not keys:
+            raise VaultFault("at least one master key is needed")
+        for key in keys:
+            if len(key.key) != 32:
+                raise VaultFault(f"master key {key.id!r} must be 32 bytes, base64")
+            if [other.id for other in keys].count(key.id) > 1:
+                raise VaultFault(f"two master keys have the id {key.id!r}")
+        self._ciphers |= {key.id: AESGCM(key.key) for key in keys}
+        self._sealing = keys[0].id
 
     def permits(self, reference: str, host: str) -> bool:
         """True when the operator lets a connector to `host` use this reference and it has a value."""
@@ -127,18 +152,30 @@ def key_file(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
-        text = base64.b64encode(secrets.token_bytes(32)).decode("ascii")
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        text = new_key()
+    with draft(path, text) as made:
+        try:
+            os.link(made, path)  # whoever comes second keeps the first one's key
+        except FileExistsError:
+            return path.read_text(encoding="ascii").strip()
+    return text
+
+
+def new_key() -> str:
+    """The base64 text of 256 random bits."""
+    return base64.b64encode(secrets.token_bytes(32)).decode("ascii")
+
+
+@contextmanager
+def draft(path: Path, text: str) -> Iterator[Path]:
+    """A file beside this one, for its owner alone, with this text safely on the disk; gone afterwards."""
+    made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
-        try:
-            os.link(draft, path)  # whoever comes second keeps the first one's key
-        except FileExistsError:
-            return path.read_text(encoding="ascii").strip()
+        yield made
     finally:
-        draft.unlink()
-    return text
+        made.unlink(missing_ok=True)

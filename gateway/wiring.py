@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from gateway import __version__
+from gateway import __version__, key_ring
 from gateway.addresses import AddressPolicy, Allowed
+from gateway.attempts import Attempts
 from gateway.clock import SystemClock, utc_now
 from gateway.config import Settings
-from gateway.database import Database
+from gateway.database import Database, DatabaseAway
 from gateway.directory import Directory
 from gateway.limiter import Limiter
 from gateway.metrics import Metrics
@@ -27,9 +31,10 @@ from gateway.vault import MasterKey, Reference, Vault, VaultFault, decode_key, k
 
 log = logging.getLogger(__name__)
 
-_MASTER_KEY_FILE: Final = "master.key"
+MASTER_KEY_FILE: Final = "master.key"
 _SIGNING_KEY_FILE: Final = "signing.key"
 _FLUSH_PATIENCE_S: Final = 10.0
+_RESTORE_AGAIN_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,14 @@ def vault_of(settings: Settings, data: Path, environ: Mapping[str, str]) -> Vaul
             keys.append(MasterKey(entry.id, decode_key(entry.key)))
         except VaultFault as fault:
             raise VaultFault(f"secrets.master_keys: key {entry.id!r} is {fault}") from None
-    if not keys:
-        keys = [MasterKey("embedded", decode_key(key_file(data / _MASTER_KEY_FILE)))]
     references = [
         Reference(entry.name, tuple(host.lower() for host in entry.hosts))
         for entry in settings.secrets.environment
     ]
-    return Vault(keys, references, environ)
+    if keys:
+        return Vault(keys, references, environ)
+    ring = data / MASTER_KEY_FILE
+    return Vault(key_ring.keys(ring), references, environ, partial(key_ring.read, ring))
 
 
 def tokens_of(settings: Settings, data: Path, upstreams: Upstreams | None = None) -> Tokens:
@@ -122,6 +128,14 @@ async def worker(
         dns_ttl_s=settings.upstream.dns_ttl_s,
         ca_file=settings.upstream.ca_file,
     )
+    attempts = Attempts(
+        upstreams,
+        metrics,
+        clock,
+        random.random,
+        breaker=settings.upstream.breaker,
+        retry_percent=settings.upstream.retry_percent,
+    )
     directory = Directory(database, vault, plan, clock)
     limiter = Limiter(clock)
     usage = UsageWriter(
@@ -132,7 +146,8 @@ async def worker(
         keep_days=settings.usage.keep_days,
     )
     tokens = tokens_of(settings, data, upstreams)
-    runtime = Runtime(directory, tokens, limiter, upstreams, usage, metrics)
+    runtime = Runtime(directory, tokens, limiter, attempts, usage, metrics)
+    metrics.watch_upstreams(attempts.standings)
     metrics.watch_directory(lambda: directory.changes, lambda: directory.hearing)
     tasks = Tasks()
     directory.start()
@@ -150,7 +165,13 @@ async def worker(
 
 async def _restore_quotas(usage: UsageWriter, limiter: Limiter) -> None:
     """Count what was used before this process began; counters in memory begin at zero."""
-    for row in await usage.used(utc_now()):
+    rows, began = None, utc_now()
+    while rows is None:
+        try:
+            rows = await usage.used(began)
+        except DatabaseAway:
+            await asyncio.sleep(_RESTORE_AGAIN_S)
+    for row in rows:
         counted = Plan(id="", name="", daily_quota=0, monthly_quota=0, time_zone=row["time_zone"])
         caller = Caller(row["caller_type"], row["caller_id"], "", row["team_id"], counted)
         for quota in caller.quotas:

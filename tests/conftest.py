@@ -109,9 +109,7 @@ async def database(postgres: Postgres) -> AsyncIterator[TestDatabase]:
     """A clone of the template, dropped afterwards."""
     name = f"test_{os.getpid()}_{next(_NUMBERS)}"
     connection = await asyncpg.connect(postgres.dsn)
-    await connection.execute(
-        f"CREATE DATABASE {name} TEMPLATE template_gateway STRATEGY FILE_COPY"
-    )
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE template_gateway STRATEGY FILE_COPY")
     yield TestDatabase(postgres.dsn.replace("/postgres?", f"/{name}?"), name)
     await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await connection.close()
@@ -120,7 +118,7 @@ async def database(postgres: Postgres) -> AsyncIterator[TestDatabase]:
 async def eventually(condition: Callable[[], Any], within_s: float = 5.0) -> None:
     """Wait until a condition holds; fails when it does not in time."""
     async with asyncio.timeout(within_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - whatever it is, nobody sets an event for it
             await asyncio.sleep(0.005)
 
 

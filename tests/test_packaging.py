@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 import zipfile
 from configparser import ConfigParser
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import gateway
+from tests.e2e.process import Gateway
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gateway", "filters", "admin", "sql", "templates")
@@ -151,3 +153,19 @@ def test_installed_command_checks_the_default_configuration(installed: Path) -> 
     command = installed / "bin" / "service-gateway"
 
     assert "proxy" in run(command, "check", cwd=installed)
+
+
+def test_installed_command_serves_the_demo(installed: Path, open_directory: Path) -> None:
+    folder = Path(tempfile.mkdtemp(dir=open_directory))
+    folder.chmod(0o711)
+    program = [str(installed / "bin" / "service-gateway")]
+    gateway = Gateway(folder, program=program, run_in=folder)
+    gateway.start("--demo")
+    try:
+        gateway.wait_for("-H 'Authorization: Bearer gw_")
+        key = (gateway.data / "demo.key").read_text().strip()
+
+        assert gateway.call("/demo/json", key).status == 200
+        assert gateway.admin("GET", "/templates", token=gateway.token("demo"))["items"]
+    finally:
+        assert gateway.stop() == 0

@@ -179,6 +179,14 @@ BEGIN
         PERFORM pg_notify('plugin_service_gateway', 'plan ' || was.id || ' ' || was.team_id);
     ELSIF TG_TABLE_NAME = 'service_connector' THEN
         PERFORM pg_notify('plugin_service_gateway', 'connector ' || was.slug || ' ' || was.team_id);
+        IF TG_OP = 'UPDATE' THEN
+            -- Callers may hold that there was none of its new name.
+            IF NEW.slug <> was.slug THEN
+                PERFORM pg_notify(
+                    'plugin_service_gateway', 'connector ' || NEW.slug || ' ' || NEW.team_id
+                );
+            END IF;
+        END IF;
     ELSE
         PERFORM pg_notify(
             'plugin_service_gateway', 'connector ' || c.slug || ' ' || c.team_id

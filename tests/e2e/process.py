@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +57,16 @@ def fetch(
 class Gateway:
     """A gateway process; `folder` holds its configuration, its data directory and its output."""
 
-    def __init__(self, folder: Path, settings: str = "", environ: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        settings: str = "",
+        environ: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "gateway"),
+        run_in: Path = ROOT,
+    ) -> None:
+        self.program = program
+        self.run_in = run_in
         self.folder = folder
         self.data = folder / "data"
         self.config = folder / "gateway.yaml"
@@ -76,8 +85,8 @@ class Gateway:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another command of the gateway with the same configuration."""
         return subprocess.run(
-            [sys.executable, "-m", "gateway", *arguments, "--config", str(self.config)],
-            cwd=ROOT,
+            [*self.program, *arguments, "--config", str(self.config)],
+            cwd=self.run_in,
             env=self.environ,
             capture_output=True,
             text=True,
@@ -89,8 +98,8 @@ class Gateway:
         """Serve, and wait until it is ready."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve", "--config", str(self.config), *flags],
-                cwd=ROOT,
+                [*self.program, "serve", "--config", str(self.config), *flags],
+                cwd=self.run_in,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

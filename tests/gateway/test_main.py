@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import tempfile
 from pathlib import Path
 
 import jwt
 import pytest
 
+from gateway import key_ring
 from gateway.__main__ import main
+from gateway.embedded import Postgres
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +107,40 @@ def test_unreachable_database_is_one_line(
     assert status == 1
     assert captured.err.startswith("service-gateway: ")
     assert captured.err.count("\n") == 1
+
+
+@pytest.fixture
+def embedded(open_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory in which PostgreSQL can run."""
+    data = Path(tempfile.mkdtemp(dir=open_directory)) / "data"
+    data.parent.chmod(0o711)
+    monkeypatch.setenv("GATEWAY_DATA_DIR", str(data))
+    return data
+
+
+def test_rotation_makes_a_key_where_none_is_configured(
+    embedded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rotate-master-key"]) == 0
+
+    told = capsys.readouterr().out
+    keys = key_ring.read(embedded / "master.key")
+    assert [key.id for key in keys][1:] == ["embedded"]
+    assert f"sealed 0 secrets anew with the master key {keys[0].id}\n" in told
+
+
+def test_rotation_is_to_the_first_configured_key(
+    postgres: Postgres, tmp_path: Path, capsys: pytest.CaptureFixture[str], data_directory: Path
+) -> None:
+    key = base64.b64encode(bytes(32)).decode()
+    config = tmp_path / "gateway.yaml"
+    config.write_text(
+        f"database: {{dsn: '{postgres.dsn}'}}\n"
+        f"secrets: {{master_keys: [{{id: '2027', key: '{key}'}}]}}\n"
+    )
+
+    assert main(["rotate-master-key", "--config", str(config)]) == 0
+    told = capsys.readouterr()
+    assert "with the master key 2027\n" in told.out
+    assert key not in told.out + told.err
+    assert not (data_directory / "master.key").exists()

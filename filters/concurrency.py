@@ -1,0 +1,94 @@
+"""How many requests are in flight at a time: in this process, and for each team.
+
+Answers 503 `overloaded` when no place is free and the queue is full or too slow, and 429
+`too_many_concurrent` when the caller's team has all of its own. A place is held until the answer's
+last byte has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from gateway.exchange import Exchange, Proceed, Response
+from gateway.limiter import MODE
+from gateway.options import number, whole
+from gateway.problems import Rejected
+from gateway.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of `concurrency`."""
+
+    most_in_flight: int = whole(1000, "How many requests of all callers one process serves at a time.", least=1)  # fmt: skip
+    most_waiting: int = whole(100, "How many more may wait for a place, in the order in which they came.")  # fmt: skip
+    wait_s: float = number(1.0, "How long one of them waits, in seconds.")
+    per_team: int | None = whole(
+        None, "How many requests of one team are served or waiting at a time; null for no bound.",
+        least=1, optional=True,
+    )  # fmt: skip
+
+
+class Concurrency:
+    """Gives places to requests."""
+
+    options: ClassVar[type[Any]] = Options
+    needs: ClassVar[frozenset[str]] = frozenset({"caller"})
+    gives: ClassVar[frozenset[str]] = frozenset({"place"})
+
+    def __init__(self, options: Options, runtime: Runtime) -> None:
+        self._options = options
+        self._metrics = runtime.metrics
+        self._places = asyncio.Semaphore(options.most_in_flight)
+        self.waiting = 0
+        self._teams: dict[str, int] = {}
+
+    async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+        if (most := self._options.per_team) is not None:
+            self._enter(exchange, exchange.caller.team, most)
+        if self._places.locked():
+            await self._wait()
+        else:
+            await self._places.acquire()  # at once
+        exchange.on_exit(self._places.release)
+        return await proceed(exchange)
+
+    async def _wait(self) -> None:
+        """Wait for a place in the queue."""
+        if self.waiting >= self._options.most_waiting:
+            raise self._overloaded()
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self._options.wait_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise self._overloaded() from None
+        finally:
+            self.waiting -= 1
+
+    def _overloaded(self) -> Rejected:
+        self._metrics.limit_decided("in_flight", "refused", MODE)
+        most = self._options.most_in_flight
+        return Rejected("overloaded", f"{most} requests are being served.", retry_after_s=1)
+
+    def _enter(self, exchange: Exchange, team: str, most: int) -> None:
+        """Hold one of the team's places until the exchange is over."""
+        inside = self._teams.get(team, 0)
+        if inside >= most:
+            self._metrics.limit_decided("per_team", "refused", MODE)
+            raise Rejected(
+                "too_many_concurrent",
+                f"A team may have {most} requests at the same time.",
+                retry_after_s=1,
+            )
+        self._teams[team] = inside + 1
+        exchange.on_exit(partial(self._leave, team))
+
+    def _leave(self, team: str) -> None:
+        if (inside := self._teams[team]) > 1:
+            self._teams[team] = inside - 1
+        else:
+            del self._teams[team]

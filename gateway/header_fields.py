@@ -1,0 +1,37 @@
+"""Header fields as raw pairs: their values as one, lists of tokens, and additions to Vary.
+
+Names are given in lower case and as bytes, as they are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from gateway.exchange import RawHeaders
+
+Fields = Iterable[tuple[bytes, bytes]]
+
+
+def joined(fields: Fields, name: bytes) -> str | None:
+    """All values of a field as one list (RFC 9110 5.3); None when the field isn't there."""
+    values = [value for n, value in fields if n.lower() == name]
+    return b", ".join(values).decode("latin-1") if values else None
+
+
+def tokens(value: str | None) -> tuple[str, ...]:
+    """The members of a list of tokens in lower case, empty ones left out (RFC 9110 5.6.1)."""
+    if not value:
+        return ()
+    return tuple(part for part in (p.strip(" \t").lower() for p in value.split(",")) if part)
+
+
+def without(fields: Fields, names: Collection[bytes]) -> RawHeaders:
+    """The fields that have none of these names, in their order."""
+    return [field for field in fields if field[0].lower() not in names]
+
+
+def vary_by(fields: RawHeaders, name: str) -> None:
+    """Say that the answer depends on a request field (RFC 9110 12.5.5), once."""
+    named = tokens(joined(fields, b"vary"))
+    if "*" not in named and name.lower() not in named:
+        fields.append((b"Vary", name.encode("ascii")))

@@ -1,0 +1,69 @@
+"""Bodies in pieces: gathered into bytes up to a bound, and put together again when they don't fit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from gateway.exchange import Response
+from gateway.header_fields import Fields, joined
+from gateway.problems import Rejected
+from gateway.wire import has_no_body
+
+
+def is_event_stream(headers: Fields) -> bool:
+    """True when the answer is one that never ends by itself."""
+    return (joined(headers, b"content-type") or "").lower().startswith("text/event-stream")
+
+
+def is_stream(method: str, response: Response, *, may_stream: bool) -> bool:
+    """True for an answer that may take as long as it likes, whether it is here already or not.
+
+    `may_stream` is the endpoint's word: then an answer without a declared length is one, too.
+    """
+    if is_event_stream(response.headers):
+        return True
+    if not may_stream or has_no_body(method, response.status):
+        return False
+    return joined(response.headers, b"content-length") is None
+
+
+async def gather(response: Response, most_bytes: int) -> bytes | None:
+    """The answer's body as bytes; None when it has more, and then it comes in pieces as before.
+
+    Raises Rejected `upstream_invalid` for a body that is shorter or longer than its length.
+    """
+    body = response.body
+    if isinstance(body, bytes):
+        return body if len(body) <= most_bytes else None
+    if response.length is not None and response.length > most_bytes:
+        return None
+    got, size_bytes = [], 0
+    async for piece in body:
+        got.append(piece)
+        size_bytes += len(piece)
+        if size_bytes > most_bytes:
+            response.body = _Rejoined(got, body)
+            return None
+    if response.length not in {None, size_bytes}:
+        raise Rejected("upstream_invalid", "The answer is not as long as it says.")
+    response.body, response.length = b"".join(got), None
+    return response.body
+
+
+class _Rejoined:
+    """The pieces that were taken already, then the rest as it comes."""
+
+    def __init__(self, got: list[bytes], rest: AsyncIterator[bytes]) -> None:
+        self._got = got[::-1]
+        self._rest = rest
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return self._got.pop() if self._got else await self._rest.__anext__()
+
+    async def aclose(self) -> None:
+        """Nobody reads on: whoever makes the rest is told."""
+        if (end := getattr(self._rest, "aclose", None)) is not None:
+            await end()

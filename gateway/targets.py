@@ -1,0 +1,205 @@
+"""The targets of one connector: which one is tried next, and which are left out for a while.
+
+Targets with the lowest priority number are used as long as one of them is healthy. A target is not
+while its breaker is open, or after it has failed several times in a row: then it is ejected for a
+time that doubles, but never more than half of the targets of one priority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from gateway.breaker import Breaker, BreakerSettings, State
+from gateway.problems import Rejected
+from gateway.upstream import Target
+
+if TYPE_CHECKING:
+    from gateway.model import Connector, Destination
+
+_FAILURES_IN_A_ROW: Final = 5
+_EJECTED_S: Final = 5.0
+_LONGEST_EJECTED_S: Final = 60.0
+
+
+class Place:
+    """One target, and how it has behaved towards this process.
+
+    Each choice is followed by one of `succeeded`, `failed` and `abandoned`, and by one `leave`.
+    """
+
+    __slots__ = ("_ejected_for_s", "_ejected_until", "_failed_in_row", "_level", "breaker",
+                 "credit", "in_flight", "target", "weight")  # fmt: skip
+
+    def __init__(self, breaker: Breaker) -> None:
+        self._failed_in_row = 0
+        self._ejected_until = 0.0
+        self._ejected_for_s = 0.0
+        self._level: Sequence[Place] = ()
+        self.breaker = breaker
+        self.credit = 0
+        self.in_flight = 0
+        self.target: Target
+        self.weight = 1
+
+    def settle(self, target: Target, weight: int, level: Sequence[Place]) -> None:
+        """Take over what a new version of the connector says."""
+        self.target = target
+        self.weight = weight
+        self.credit = 0
+        self._level = level
+
+    def leave(self) -> None:
+        """A request is over, the last byte of its answer included."""
+        self.in_flight -= 1
+
+    def succeeded(self, now: float, era: int) -> None:
+        """An attempt ended well."""
+        self.breaker.succeeded(now, era)
+        if self._failed_in_row:
+            self._failed_in_row = 0
+            self._ejected_for_s = 0.0
+
+    def failed(self, now: float, era: int) -> None:
+        """An attempt failed. The first failure after an ejection ejects again."""
+        self.breaker.failed(now, era)
+        self._fault(now)
+
+    def spoiled(self, now: float, era: int) -> None:
+        """An attempt that ended well for all that one could see broke off in its answer's body."""
+        self.breaker.spoiled(now, era)
+        self._fault(now)
+
+    def is_ejected(self, now: float) -> bool:
+        """True while it is left out."""
+        return now < self._ejected_until
+
+    def is_healthy(self, now: float) -> bool:
+        """True when nothing speaks against it."""
+        return not self.is_ejected(now) and self.breaker.standing(now) is not State.OPEN
+
+    def is_idle(self, now: float, for_s: float) -> bool:
+        """True when forgetting it would change nothing."""
+        is_free = not self.in_flight and not self.is_ejected(now)
+        return is_free and self.breaker.is_idle(now, for_s)
+
+    def _fault(self, now: float) -> None:
+        if self.is_ejected(now):
+            return
+        self._failed_in_row += 1
+        ejected = sum(other.is_ejected(now) for other in self._level)
+        if self._failed_in_row >= _FAILURES_IN_A_ROW and 2 * (ejected + 1) <= len(self._level):
+            self._ejected_for_s = min(max(2 * self._ejected_for_s, _EJECTED_S), _LONGEST_EJECTED_S)
+            self._ejected_until = now + self._ejected_for_s
+
+
+class Targets:
+    """All targets of a connector; `chance` gives numbers evenly spread from 0 to 1."""
+
+    __slots__ = ("_chance", "_choose", "_levels", "_only", "_places", "_settings")
+
+    def __init__(self, settings: BreakerSettings, chance: Callable[[], float]) -> None:
+        self._settings = settings
+        self._chance = chance
+        self._places: dict[str, Place] = {}
+
+    def settle(self, connector: Connector) -> None:
+        """Take over what a version of the connector says; a target that stays keeps its state."""
+        levels: dict[int, list[Place]] = {}
+        places: dict[str, Place] = {}
+        for destination in sorted(connector.destinations, key=_priority):
+            target = Target(destination.url, connector.id, connector.connect_timeout_s)
+            name = str(target.url)
+            place = self._places.get(name) or Place(Breaker(self._settings))
+            level = levels.setdefault(destination.priority, [])
+            level.append(place)
+            place.settle(target, destination.weight, level)
+            places[name] = place
+        self._places = places
+        self._levels = [*levels.values()]
+        self._only = next(iter(places.values())) if len(places) == 1 else None
+        by_load = connector.definition.load_balancing == "least-request"
+        self._choose = self._least_loaded if by_load else _in_turn
+
+    def pick(self, now: float, tried: Sequence[Place] = ()) -> Place:
+        """The target for the next attempt, if possible one that was not tried.
+
+        Raises Rejected `circuit_open` when every target is left alone.
+        """
+        place = self._only
+        if place is None or place.breaker.state is not State.CLOSED:
+            place = self._best(now, tried)
+        place.in_flight += 1
+        return place
+
+    def can_pick(self, now: float) -> bool:
+        """True when `pick` would find a target."""
+        return any(place.breaker.admits(now) for place in self._places.values())
+
+    def attempts(self, now: float) -> int:
+        """How many attempts ended within the breakers' window."""
+        return sum(place.breaker.attempts(now) for place in self._places.values())
+
+    def state(self, now: float) -> State:
+        """The worst state of a breaker."""
+        return max(place.breaker.standing(now) for place in self._places.values())
+
+    def healthy_share(self, now: float) -> float:
+        """How many targets are healthy: 1 is all."""
+        places = self._places.values()
+        return sum(place.is_healthy(now) for place in places) / len(places)
+
+    def is_idle(self, now: float, for_s: float) -> bool:
+        """True when forgetting what is known of them would change nothing."""
+        return all(place.is_idle(now, for_s) for place in self._places.values())
+
+    def _best(self, now: float, tried: Sequence[Place]) -> Place:
+        """Healthy and untried, else healthy, else ejected: the first of these that there is."""
+        able = [[p for p in level if p.breaker.admits(now)] for level in self._levels]
+        healthy = [[p for p in level if not p.is_ejected(now)] for level in able]
+        fresh = [[p for p in level if p not in tried] for level in healthy]
+        for level in (*fresh, *healthy, *able):
+            if level:
+                place = self._choose(level)
+                place.breaker.begin()
+                return place
+        raise Rejected(
+            "circuit_open",
+            "The upstream has failed often and is left alone for a moment.",
+            retry_after_s=min(place.breaker.wait_s(now) for place in self._places.values()),
+        )
+
+    def _least_loaded(self, places: Sequence[Place]) -> Place:
+        """The less loaded of two, drawn by weight (the power of two choices)."""
+        first = self._drawn(places)
+        others = [place for place in places if place is not first]
+        if not others:
+            return first
+        second = self._drawn(others)
+        lighter = second.in_flight * first.weight < first.in_flight * second.weight
+        return second if lighter else first
+
+    def _drawn(self, places: Sequence[Place]) -> Place:
+        mark = self._chance() * sum(place.weight for place in places)
+        for place in places:
+            mark -= place.weight
+            if mark < 0:
+                return place
+        return places[-1]
+
+
+def _in_turn(places: Sequence[Place]) -> Place:
+    """Round robin by weight, evenly mixed: each is credited its weight, who is chosen pays all."""
+    for place in places:
+        place.credit += place.weight
+    chosen = max(places, key=_credit)
+    chosen.credit -= sum(place.weight for place in places)
+    return chosen
+
+
+def _credit(place: Place) -> int:
+    return place.credit
+
+
+def _priority(destination: Destination) -> int:
+    return destination.priority

@@ -1,0 +1,99 @@
+"""A server around any callable, and connections to upstreams, for tests that need no pipeline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.addresses import AddressPolicy, Allowed
+from gateway.database import Database
+from gateway.embedded import Postgres
+from gateway.exchange import Proceed
+from gateway.ids import uuid7
+from gateway.metrics import Metrics
+from gateway.server import Server
+from gateway.upstream import Upstreams
+from tests.dataplane import LOOPBACK, listening
+from tests.loopback import Client, Fields, Message
+
+
+@dataclass
+class Served:
+    """A running server; `client()` is a new connection, closed at the end."""
+
+    server: Server
+    address: tuple[str, int]
+    _clients: AsyncExitStack
+
+    async def client(self) -> Client:
+        client = await Client.connect(self.address)
+        self._clients.callback(client.close)
+        return client
+
+    async def call(
+        self, method: str, path: str, fields: Fields = (), body: bytes | None = None
+    ) -> Message:
+        """One request with this very target, on a connection of its own."""
+        client = await self.client()
+        await client.request(method, path, fields, body)
+        return await client.answer(method)
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[..., Awaitable[Served]]]:
+    """Serve a callable as the pipeline: `await serve(proceed, base_path="/x")`."""
+    async with AsyncExitStack() as stack:
+
+        async def start(proceed: Proceed | None, admin: Any = None, **options: Any) -> Served:
+            server = Server(proceed, admin, Metrics("0"), **options)
+            address = await stack.enter_async_context(listening(server))
+            return Served(server, address, stack)
+
+        yield start
+
+
+@pytest.fixture
+async def upstreams() -> AsyncIterator[Upstreams]:
+    """Connections to upstreams; loopback is allowed."""
+    made = Upstreams(AddressPolicy(map(Allowed.parse, LOOPBACK)))
+    yield made
+    await made.close()
+
+
+class Stoppable:
+    """A PostgreSQL that a test stops and starts again, with a migrated database."""
+
+    def __init__(self, directory: Path) -> None:
+        quick = {"fsync": "off", "full_page_writes": "off"}
+        self._server = Postgres(directory, os.environ, quick)
+        self.dsn = ""
+
+    async def start(self) -> None:
+        """Start, or start again."""
+        await self._server.__aenter__()
+        self.dsn = self._server.dsn
+
+    async def stop(self) -> None:
+        """Stop; every connection is cut."""
+        await self._server.__aexit__()
+
+
+@pytest.fixture
+async def stoppable(open_directory: Path) -> AsyncIterator[Stoppable]:
+    """A PostgreSQL of the test's own, running."""
+    server = Stoppable(open_directory / uuid7().hex)
+    await server.start()
+    try:
+        database = Database(server.dsn)
+        await database.open()
+        await database.migrate()
+        await database.close()
+        yield server
+    finally:
+        await server.stop()

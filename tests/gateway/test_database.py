@@ -1,0 +1,199 @@
+"""The pool, the channel of announcements and the migrations, with a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+import sql
+from gateway.database import (
+    CHANNEL,
+    Database,
+    DatabaseAway,
+    MigrationFault,
+    RowFault,
+    UniqueViolation,
+    copy_records,
+)
+from tests.dataplane import Migrated, connect
+from tests.gateway.conftest import Stoppable
+
+Eventually = Callable[..., Awaitable[None]]
+NOBODY = "postgresql://127.0.0.1:1/nowhere"
+
+
+@pytest.fixture
+async def store(database: Migrated) -> AsyncIterator[Database]:
+    store = Database(database.dsn, most_connections=2, timeout_s=0.5)
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def test_rows_come_as_records_and_json_as_values(store: Database) -> None:
+    row = await store.row("SELECT $1::jsonb AS a, $2::json AS b, 'x' AS c", {"k": [1]}, None)
+    rows = await store.rows("SELECT n FROM generate_series(1, 3) AS n")
+
+    assert row is not None
+    assert dict(row) == {"a": {"k": [1]}, "b": None, "c": "x"}
+    assert [found["n"] for found in rows] == [1, 2, 3]
+    assert await store.row("SELECT 1 WHERE false") is None
+    assert (await store.rows("SHOW search_path"))[0][0] == "plugin_service_gateway"
+
+
+async def test_transaction_is_all_or_nothing(store: Database) -> None:
+    async def half() -> None:
+        async with store.transaction() as connection:
+            await connection.execute("CREATE TABLE half (n integer)")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await half()
+    async with store.transaction() as connection:
+        await connection.execute("CREATE TABLE half (n integer)")
+        await copy_records(connection, "half", ["n"], [(1,), (2,)])
+
+    assert [row["n"] for row in await store.rows("SELECT n FROM half")] == [1, 2]
+
+
+async def test_statement_that_is_wrong_is_not_taken_for_a_server_that_is_away(
+    store: Database,
+) -> None:
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await store.run("SELECT * FROM nothing")
+    with pytest.raises(RowFault):
+        await store.run("SELECT $1::smallint", 99_999)
+    with pytest.raises(UniqueViolation):
+        await store.run("INSERT INTO schema_migration SELECT * FROM schema_migration")
+
+
+async def test_server_that_is_away_is_one_kind_of_error(
+    store: Database, database: Migrated
+) -> None:
+    away = Database(NOBODY, timeout_s=0.5)
+    await away.open()
+    for attempt in (
+        away.run("SELECT 1"), away.rows("SELECT 1"), away.row("SELECT 1"),
+        away.listen(lambda _: None, lambda: None),
+    ):  # fmt: skip
+        with pytest.raises(DatabaseAway):
+            await attempt
+    await away.close()
+    with pytest.raises(DatabaseAway):
+        await store.run("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert await store.row("SELECT 1") is not None
+
+
+async def test_server_that_takes_connections_and_says_nothing_is_away_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        away = Database(f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x", timeout_s=0.2)
+        await away.open()
+        async with asyncio.timeout(3):
+            with pytest.raises(DatabaseAway):
+                await away.run("SELECT 1")
+            with pytest.raises(DatabaseAway):
+                await away.listen(lambda _: None, lambda: None)
+        await away.close()
+
+
+async def test_pool_that_is_used_up_is_waited_for_and_then_away(store: Database) -> None:
+    async with store.connection(), store.connection(), asyncio.timeout(3):
+        with pytest.raises(DatabaseAway):
+            await store.run("SELECT 1")
+    await store.run("SELECT 1")
+
+
+async def test_announcements_are_heard_until_the_connection_is_lost(
+    store: Database, eventually: Eventually
+) -> None:
+    heard: list[str] = []
+    lost: list[bool] = []
+    close = await store.listen(heard.append, lambda: lost.append(True))
+    await store.run("SELECT pg_notify($1, 'one')", CHANNEL)
+    await store.run("SELECT pg_notify('another', 'channel')")
+    await store.run("SELECT pg_notify($1, 'two')", CHANNEL)
+    await eventually(lambda: len(heard) == 2)
+    assert (heard, lost) == (["one", "two"], [])
+    await store.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'service-gateway listen' AND datname = current_database()"
+    )
+    await eventually(lambda: lost)
+    await close()
+
+    assert lost == [True]
+
+
+async def test_listening_that_is_refused_may_be_tried_again(database: Migrated) -> None:
+    for dsn in (
+        database.dsn.replace("/test_", "/no_such_"),
+        database.dsn.replace("//postgres@", "//nobody@"),
+    ):
+        with pytest.raises(DatabaseAway):
+            await Database(dsn).listen(lambda _: None, lambda: None)
+
+
+async def test_pool_heals_when_the_server_is_back(stoppable: Stoppable) -> None:
+    store = Database(stoppable.dsn, timeout_s=0.5)
+    await store.open()
+    await store.run("SELECT 1")
+    await stoppable.stop()
+    with pytest.raises(DatabaseAway):
+        await store.run("SELECT 1")
+    await stoppable.start()
+    assert await store.row("SELECT 1") is not None
+    await store.close()
+
+
+@pytest.fixture
+async def empty(database: Migrated) -> str:
+    """A database without a schema."""
+    connection = await connect(database.dsn)
+    await connection.execute("DROP SCHEMA plugin_service_gateway CASCADE")
+    await connection.close()
+    return database.dsn
+
+
+async def migrate(dsn: str) -> list[str]:
+    store = Database(dsn)
+    await store.open()
+    try:
+        return await store.migrate()
+    finally:
+        await store.close()
+
+
+async def test_many_that_migrate_at_once_apply_each_migration_once(empty: str) -> None:
+    done = await asyncio.gather(*(migrate(empty) for _ in range(8)))
+
+    names = [name for _, name, _ in sql.migrations()]
+    assert sorted(done, reverse=True) == [names, *([[]] * 7)]
+    connection = await connect(empty)
+    assert await connection.fetchval("SELECT count(*) FROM schema_migration") == len(names)
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("UPDATE schema_migration SET checksum = 'x' WHERE number = 1", "was changed after"),
+        ("INSERT INTO schema_migration VALUES (999, 'later', 'x')", "migration 999.*install"),
+    ],
+)
+async def test_schema_of_another_version_is_refused(
+    database: Migrated, change: str, text: str
+) -> None:
+    connection: Any = await connect(database.dsn)
+    await connection.execute(change)
+    with pytest.raises(MigrationFault, match=text):
+        await migrate(database.dsn)
+    # the lock is free: another one may try
+    assert (
+        await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    )
+    await connection.close()
