@@ -6,11 +6,12 @@ request lives here; filters keep nothing about one.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from gateway.problems import MEDIA_TYPE, Rejected, render
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from gateway.runtime import Runtime
 
 RawHeaders = list[tuple[bytes, bytes]]
+_PATIENCE_S: Final = 30.0
+_LEAST_BYTES_PER_S: Final = 100
+"""How slowly a request's body may come, once the patience is used up."""
 
 
 class Source(Protocol):
@@ -104,7 +108,10 @@ class Body:
         return whole
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises Rejected `payload_too_large` at the limit."""
+        """The body as it arrives.
+
+        Raises Rejected `payload_too_large` at the limit, `bad_request` when it comes too slowly.
+        """
         if self._whole is not None:
             if self._whole:
                 yield self._whole
@@ -112,9 +119,17 @@ class Body:
         if self._on_first_read is not None:
             self._on_first_read()
             self._on_first_read = None
-        source = self._source
+        source, waited_s = self._source, 0.0
         while source is not None and not source.at_eof():  # is_eof() is true before the last piece
-            if piece := await source.readany():
+            begun = time.monotonic()
+            patience_s = _PATIENCE_S + self.read_bytes / _LEAST_BYTES_PER_S - waited_s
+            try:
+                async with asyncio.timeout(patience_s):
+                    piece = await source.readany()
+            except TimeoutError:
+                raise Rejected("bad_request", "The request's body comes too slowly.") from None
+            waited_s += time.monotonic() - begun
+            if piece:
                 yield self._count(piece)
 
     def _count(self, piece: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 `gw_` + 8 base62 characters (the public id, which logs and the UI may show) + `_` + 43 base62
 characters (256 random bits) + 6 base62 characters of CRC-32, so that a typing error is refused
-without a look-up. Only the SHA-256 of the secret part is stored.
+without a look-up. Only the SHA-256 of what follows the public id is stored.
 """
 
 from __future__ import annotations
@@ -54,14 +54,15 @@ def make(public_id: str | None = None) -> NewKey:
     public_id = public_id or base62(secrets.randbits(64), 8)
     secret = base62(secrets.randbits(256), 43)
     body = f"{PREFIX}{public_id}_{secret}"
-    return NewKey(body + _checksum(body), public_id, _digest(secret))
+    value = body + _checksum(body)
+    return NewKey(value, public_id, _digest(value[12:]))
 
 
 def parse(value: str) -> ParsedKey | None:
     """Take a key apart; None when it is malformed."""
     if not _FORMAT(value):
         return None
-    return ParsedKey(value[3:11], _digest(value[12:-6]), value)
+    return ParsedKey(value[3:11], _digest(value[12:]), value)
 
 
 def same(left: bytes, right: bytes) -> bool:

@@ -94,7 +94,10 @@ class Limiter:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._arrivals: OrderedDict[str, float] = OrderedDict()
-        self._counts: dict[str, tuple[float, int]] = {}
+        self._counts: dict[str, OrderedDict[str, tuple[float, int]]] = {
+            "day": OrderedDict(),
+            "month": OrderedDict(),
+        }
         self._windows: dict[tuple[str, str], _Window] = {}
         self._inside: dict[str, int] = {}
         self._taken = 0
@@ -141,12 +144,13 @@ class Limiter:
             if count := self._count(quota, wall):
                 window = self._windows[quota.period, quota.time_zone]
                 if taken_at >= window.begins:
-                    self._counts[quota.key] = (window.ends, count - 1)
+                    self._counts[quota.period][quota.key] = (window.ends, count - 1)
 
     def restore(self, quota: Quota, used: int) -> None:
         """Add what was used of a quota before this process began, from usage records."""
         wall = self._clock.now()
-        self._counts[quota.key] = (self._ends(quota, wall), used + self._count(quota, wall))
+        used += self._count(quota, wall)
+        self._counts[quota.period][quota.key] = (self._ends(quota, wall), used)
 
     def _rate(self, rate: Rate, now: float) -> Standing:
         if rate.limit <= 0 or rate.burst <= 0:
@@ -160,7 +164,7 @@ class Limiter:
 
     def _quota(self, quota: Quota, wall: float) -> Standing:
         ends = self._ends(quota, wall)
-        counted_until, count = self._counts.get(quota.key, _NOTHING)
+        counted_until, count = self._counts[quota.period].get(quota.key, _NOTHING)
         left = quota.limit - (count if counted_until == ends else 0)
         reset = ends - wall
         if left <= 0:
@@ -178,7 +182,10 @@ class Limiter:
                 self._forget(now)
         else:
             ends = self._windows[limit.period, limit.time_zone].ends
-            self._counts[limit.key] = (ends, limit.limit - standing.remaining)
+            counts, used = self._counts[limit.period], limit.limit - standing.remaining
+            if used == 1:
+                self._forget_counts(counts, limit.key, ends - standing.reset_s)
+            counts[limit.key] = (ends, used)
 
     def _forget(self, now: float) -> None:
         """Drop rates whose time has passed: they say what a missing one says."""
@@ -189,9 +196,19 @@ class Limiter:
                 return
             del arrivals[oldest]
 
+    @staticmethod
+    def _forget_counts(counts: OrderedDict[str, tuple[float, int]], key: str, wall: float) -> None:
+        """A new count comes last; the oldest, whose periods are over, go."""
+        counts.pop(key, None)
+        for _ in range(4):
+            oldest = next(iter(counts), None)
+            if oldest is None or counts[oldest][0] > wall:
+                return
+            del counts[oldest]
+
     def _count(self, quota: Quota, wall: float) -> int:
         """How much of a quota is used in the current period."""
-        ends, count = self._counts.get(quota.key, _NOTHING)
+        ends, count = self._counts[quota.period].get(quota.key, _NOTHING)
         return count if ends == self._ends(quota, wall) else 0
 
     def _ends(self, quota: Quota, wall: float) -> float:

@@ -27,6 +27,10 @@ ASYMMETRIC: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "ES256", "ES3
 ALGORITHMS: Final = tuple(sorted(HMAC | ASYMMETRIC))
 _REQUIRED: Final = ["exp", "iat", "sub", "iss", "aud"]
 _REFETCH_S: Final = 30.0
+_BELIEVED_S: Final = 300.0
+"""How long a verified token is not verified again: its key may be withdrawn meanwhile."""
+_MOST_AGE_S: Final = 600.0
+"""How long keys are believed without asking again: a withdrawn one is refused after that."""
 _CACHED_TOKENS: Final = 10_000
 _SYSTEM_CLOCK: Final = SystemClock()
 
@@ -95,17 +99,20 @@ class Tokens:
         self._fetch = fetch
         self._clock = clock
         self._sets = {key.jwks_url: _KeySet() for key in keys if key.jwks_url}
-        self._verified: OrderedDict[bytes, Identity] = OrderedDict()
+        self._verified: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
 
     async def verify(self, token: str) -> Identity:
         """Who this token speaks for. Raises TokenFault."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        now = self._clock.now()
         if (known := self._verified.get(digest)) is not None:
-            if known.expires_at + self._rules.leeway_s > self._clock.now():
-                return known
+            identity, verified_at = known
+            expires_at = min(identity.expires_at + self._rules.leeway_s, verified_at + _BELIEVED_S)
+            if verified_at <= now < expires_at:
+                return identity
             del self._verified[digest]
         identity = self._identity(await self._claims(token))
-        self._verified[digest] = identity
+        self._verified[digest] = (identity, now)
         if len(self._verified) > _CACHED_TOKENS:
             self._verified.popitem(last=False)
         return identity
@@ -145,10 +152,12 @@ class Tokens:
 
     async def _from_set(self, key: TrustedKey, kid: Any) -> list[Any]:
         known = self._sets[key.jwks_url]
-        if not known.fitting(key.algorithm, kid):
+        age_s = self._clock.monotonic() - known.fetched_at
+        if age_s > _MOST_AGE_S or not known.fitting(key.algorithm, kid):
             async with known.lock:
-                waited_s = self._clock.monotonic() - known.fetched_at
-                if waited_s > _REFETCH_S and not known.fitting(key.algorithm, kid):
+                age_s = self._clock.monotonic() - known.fetched_at
+                unknown = age_s > _REFETCH_S and not known.fitting(key.algorithm, kid)
+                if unknown or age_s > _MOST_AGE_S:
                     known.fetched_at = self._clock.monotonic()
                     await self._refetch(key.jwks_url, known)
         return known.fitting(key.algorithm, kid)

@@ -98,7 +98,7 @@ CREATE TABLE gateway_api_key (
     team_id text NOT NULL,
     public_id text NOT NULL,
     name text NOT NULL,
-    digest bytea NOT NULL,                  -- SHA-256 of the secret part
+    digest bytea NOT NULL,                  -- SHA-256 of what follows the public id
     previous_digest bytea,                  -- the value before the last rotation
     previous_until timestamptz,             -- and until when it still works
     plan_id uuid,

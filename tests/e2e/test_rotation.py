@@ -28,7 +28,7 @@ def test_master_key_rotates_while_callers_call(make_gateway: Make) -> None:
         while not stop.is_set():
             statuses.append(gateway.call("/demo/models", key).status)
 
-    callers = [threading.Thread(target=call) for _ in range(4)]
+    callers = [threading.Thread(target=call) for _ in range(2)]
     for caller in callers:
         caller.start()
     done = [gateway.command("rotate-master-key") for _ in range(2)]

@@ -33,7 +33,7 @@ def test_new_keys_have_the_format_of_the_contract() -> None:
     assert match is not None
     assert match["id"] == made.public_id
     assert made.value == with_checksum(made.value[:-6])
-    assert made.digest == hashlib.sha256(match["secret"].encode()).digest()
+    assert made.digest == hashlib.sha256((match["secret"] + match["check"]).encode()).digest()
 
 
 def test_checksum_of_a_known_key_stays_the_same() -> None:
@@ -42,7 +42,7 @@ def test_checksum_of_a_known_key_stays_the_same() -> None:
 
     assert parsed is not None
     assert parsed.is_intact
-    assert parsed.digest == hashlib.sha256(b"0" * 43).digest()
+    assert parsed.digest == hashlib.sha256(b"0" * 43 + b"4JUIqw").digest()
 
 
 def test_keys_are_taken_apart_into_what_is_stored() -> None:

@@ -350,3 +350,16 @@ def test_plan_makes_its_quotas_each_with_a_counter(changes: Any, limits: list[An
 def test_plan_makes_its_rate_with_a_burst_of_the_limit_unless_it_says_another() -> None:
     assert rate_of("who", Plan("p", "p", 7, 30)) == Rate("rate", "who", 7, 30, 7)
     assert rate_of("who", Plan("p", "p", 7, 30, burst_limit=2)) == Rate("rate", "who", 7, 30, 2)
+
+
+async def test_counts_of_periods_that_are_over_are_forgotten(clock: HandClock) -> None:
+    limiter = Limiter(clock)
+    for number in range(50):
+        await limiter.admit([Quota("daily", f"yesterday {number}", 5, "day", "UTC")])
+
+    clock.forward(86_400)
+    for number in range(50):
+        await limiter.admit([Quota("daily", f"today {number}", 5, "day", "UTC")])
+
+    held = limiter._counts["day"]  # noqa: SLF001 - memory is what this is about
+    assert set(held) == {f"today {number}" for number in range(50)}

@@ -261,6 +261,21 @@ async def test_head_that_does_not_come_to_its_end_is_not_waited_for(
     assert len(recorder.got) == 1
 
 
+async def test_body_that_comes_too_slowly_is_not_waited_for(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    monkeypatch.setattr("gateway.exchange._PATIENCE_S", 0.1)
+    recorder = Recorder()
+    client = await (await serve(recorder)).client()
+    await client.send(POST + b"Content-Length: 9\r\n\r\n")
+    await client.send(b"a")
+    await eventually(lambda: recorder.arrived)
+    got = await client.answer("POST")
+
+    assert (got.code, got.field("connection")) == ("bad_request", "close")
+    assert recorder.got == []
+
+
 async def test_iterator_is_not_run_ahead_of_a_slow_client(
     serve: Serve, eventually: Eventually
 ) -> None:

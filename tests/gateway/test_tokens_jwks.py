@@ -178,3 +178,18 @@ async def test_address_in_a_token_is_not_asked_for_keys(issuer: Issuer, verifier
 async def test_without_a_way_to_fetch_no_token_is_accepted(issuer: Issuer) -> None:
     with pytest.raises(TokenFault):
         await Tokens(RULES, issuer.trusted("RS256")).verify(token(RSA, "RS256"))
+
+
+async def test_withdrawn_key_is_refused_after_a_while(
+    issuer: Issuer, verifier: Verifier, clock: HandClock
+) -> None:
+    issuer.keys = [jwk(RSA, "RS256", kid="r")]
+    tokens = verifier("RS256")
+    made = token(RSA, "RS256", head={"kid": "r"})
+    await tokens.verify(made)
+    issuer.keys = [jwk(STRANGER, "RS256", kid="other")]
+
+    clock.forward(601)
+
+    with pytest.raises(TokenFault):
+        await tokens.verify(made)
