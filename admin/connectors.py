@@ -19,6 +19,7 @@ from admin.calls import Call, answer, nothing, stale
 from admin.fields import MOST_MS, Instant, Switch, Wire, choice, count, is_id, matches, text, texts
 from admin.pages import Page, PageQuery
 from admin.references import connector, editable_connector, flat, locked_connector
+from admin.targets import check_targets, origins, targets
 from admin.writes import Write, writing
 from gateway.ids import uuid7
 from gateway.model import ConnectorDefinition
@@ -35,6 +36,8 @@ RESERVED: Final = frozenset(
     ["admin", "api", "docs", "health", "me", "metrics", "openapi", "session", "ui"]
 )
 STATUSES: Final = ("draft", "published", "archived")
+BALANCINGS: Final = ("round-robin", "least-request")
+MOST_SLOTS: Final = 10_000
 _DEFINED: Final = tuple(field.name for field in dataclasses.fields(ConnectorDefinition))
 _COLUMNS: Final = ("slug", "display_name", "tags")
 _DEFAULT: Final = ConnectorDefinition(upstream_base_url="")
@@ -90,6 +93,10 @@ class ConnectorSchema(Wire):
     error_mapping = endpoints.error_mapping()
     pass_cookies = Switch(load_default=_DEFAULT.pass_cookies)
     sandbox_responses = Switch(load_default=_DEFAULT.sandbox_responses)
+    targets = targets()
+    load_balancing = choice(BALANCINGS, load_default=_DEFAULT.load_balancing)
+    max_connections = count(1, MOST_SLOTS, load_default=_DEFAULT.max_connections)
+    max_waiting = count(0, MOST_SLOTS, load_default=_DEFAULT.max_waiting)
     endpoint_count = fields.Integer(dump_only=True)
     version = fields.Integer(dump_only=True)
     published_version = fields.Integer(dump_only=True)
@@ -114,6 +121,7 @@ class ConnectorSchema(Wire):
         if not any(host_fits(host, entry) for entry in allowed):
             detail = f"The host of the base URL, {host}, is not among them."
             raise ValidationError({"allowedHosts": [detail]})
+        check_targets(item, allowed)
         return {"display_name": item["slug"], **item, "allowed_hosts": allowed}
 
     def merged(self, current: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,8 +234,7 @@ async def _change(call: Call, given: dict[str, Any], *, merge: bool) -> web.Resp
 
 async def _check_move(write: Write, row: Mapping[str, Any], item: Mapping[str, Any]) -> None:
     """Who may not set secrets may not send those that are set to somebody else either."""
-    old, new = (hosts.origin(side["upstream_base_url"]) for side in (row, item))
-    if old != new and await secrets.are_set(write, row["id"]):
+    if origins(item) - origins(row) and await secrets.are_set(write, row["id"]):
         write.call.require("admin", "Sending the connector's secrets elsewhere")
 
 

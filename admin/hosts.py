@@ -60,6 +60,13 @@ def check_base_url(text: str) -> None:
         raise ValidationError("The host is not valid.")
 
 
+def check_origin(text: str) -> None:
+    """Raises ValidationError for what is not an http or https URL of a host alone."""
+    check_base_url(text)
+    if urlsplit(text).path:
+        raise ValidationError("Not a scheme, host and port alone: paths are those of the base URL.")
+
+
 def _has_valid_host(parts: SplitResult) -> bool:
     host = parts.hostname or ""
     return is_host(host) and (":" in host) == parts.netloc.startswith("[")

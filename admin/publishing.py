@@ -59,6 +59,9 @@ async def checked(write: Write, row: Mapping[str, Any]) -> tuple[dict[str, Any],
 def _upstream_faults(control: Control, snapshot: Mapping[str, Any]) -> Iterator[Fault]:
     definition = snapshot["definition"]
     texts = [("/upstreamBaseUrl", definition["upstream_base_url"])]
+    targets = definition.get("targets", ())
+    texts += [(f"/targets/{at}/url", target["url"]) for at, target in enumerate(targets)]
+    urls = [*texts]
     texts += [("/allowedHosts", host) for host in definition["allowed_hosts"]]
     texts += [
         (f"/endpoints{pointer([entry['name']])}/upstreamPath", _PARAMETER.sub("", path))
@@ -68,10 +71,9 @@ def _upstream_faults(control: Control, snapshot: Mapping[str, Any]) -> Iterator[
     left = [(at, part) for at, text in texts if (part := hosts.placeholder(text)) is not None]
     for at, part in left:
         yield Fault(at, f"{part} stands for something that is still to be filled in.")
-    if not left and not control.policy.permits_host(
-        *hosts.origin(definition["upstream_base_url"])[1:]
-    ):
-        yield Fault("/upstreamBaseUrl", "The address of the upstream is not allowed.")
+    for at, url in urls:
+        if not left and not control.policy.permits_host(*hosts.origin(url)[1:]):
+            yield Fault(at, "The address of the upstream is not allowed.")
 
 
 def _compile_faults(

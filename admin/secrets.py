@@ -14,10 +14,11 @@ from aiohttp import web
 from marshmallow import ValidationError, fields
 
 import sql
-from admin import audit, endpoints, hosts
+from admin import audit, endpoints
 from admin.calls import Call, TeamRows, answer, nothing
 from admin.fields import Instant, Pairs, Switch, Wire, sentence, text
 from admin.references import connector, editable_connector, unknown
+from admin.targets import origins
 from admin.writes import Write, writing
 from gateway import upstream_auth
 from gateway.mapping import AuthFault, secret_names
@@ -111,8 +112,11 @@ def _fault(
     if name not in known:
         return "The connector uses no secret of this name."
     if _REFERENCE(value):
-        host = hosts.host(row["upstream_base_url"])
-        return "" if vault.permits(value, host) else sentence(_refused(value, host))
+        try:
+            _referred(vault, row, value)
+        except VaultFault as fault:
+            return sentence(fault)
+        return ""
     auth = upstream_auth.make(row["auth_type"], row["auth_config"])
     try:
         injection = auth.inject({**dict.fromkeys(auth.secret_names(), "x"), name: value})
@@ -123,8 +127,14 @@ def _fault(
     return ""
 
 
-def _refused(reference: str, host: str) -> VaultFault:
-    return VaultFault(f"the operator has to allow {reference} for {host}, and to set it")
+def _referred(vault: Vault, row: Mapping[str, Any], reference: str) -> str:
+    """The value of a reference, if each host that may get it is allowed to. Raises VaultFault."""
+    value = ""
+    for _, host, _ in sorted(origins(row)):
+        if (found := vault.resolve(reference, host)) is None:
+            raise VaultFault(f"the operator has to allow {reference} for {host}, and to set it")
+        value = found
+    return value
 
 
 def _kept(vault: Vault, place: Mapping[str, str], name: str, value: str) -> dict[str, Any]:
@@ -156,10 +166,7 @@ def _open(call: Call, row: Mapping[str, Any], name: str, secret: Mapping[str, An
     if (reference := secret["reference"]) is None:
         sealed = Sealed(secret["key_id"], secret["sealed"])
         return vault.open(sealed, team=call.team, connector=str(row["id"]), name=name)
-    host = hosts.host(row["upstream_base_url"])
-    if (value := vault.resolve(reference, host)) is None:
-        raise _refused(reference, host)
-    return value
+    return _referred(vault, row, reference)
 
 
 async def index(call: Call) -> web.Response:

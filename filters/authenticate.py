@@ -3,7 +3,8 @@
 An Authorization that is for the upstream, no key and no token of ours, stands beside a key there.
 
 Answers 401 `unauthenticated`, with one text for every reason, and 403 `forbidden` when a user asks
-for a team that the token does not hold.
+for a team that the token does not hold. Who fails too often from one address gets 429 `rate_limited`
+instead of 401; a good credential from there still works, as it may be a neighbour's.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar, Final
 
 from gateway import keys
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.limiter import Rate
 from gateway.model import Caller
-from gateway.options import texts
+from gateway.options import texts, whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 from gateway.tokens import TokenFault
@@ -36,6 +39,10 @@ class Options:
         _USUAL_HEADERS,
         "Header fields that may hold a key when there is no Authorization; never sent upstream.",
     )
+    failures_per_minute: int = whole(
+        10,
+        "How many refused credentials an address may send in a minute before it gets 429; 0: any.",
+    )
 
 
 class Authenticate:
@@ -52,13 +59,20 @@ class Authenticate:
         self._hidden = frozenset(name.encode().replace(b"_", b"-") for name in own)
         self._directory = runtime.directory
         self._tokens = runtime.tokens
+        self._limiter = runtime.limiter
+        self._failures = options.failures_per_minute
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
-        credential = self._credential(exchange)
-        if credential.startswith(keys.PREFIX):
-            exchange.caller = await self._by_key(credential)
-        else:
-            exchange.caller = await self._by_token(credential, exchange)
+        try:
+            credential = self._credential(exchange)
+            if credential.startswith(keys.PREFIX):
+                exchange.caller = await self._by_key(credential)
+            else:
+                exchange.caller = await self._by_token(credential, exchange)
+        except Rejected as rejected:
+            if rejected.code == "unauthenticated" and self._failures:
+                await self._count_failure(exchange.client_address)
+            raise
         if self._hidden:
             exchange.raw_headers = tuple(
                 (name, value)
@@ -66,6 +80,18 @@ class Authenticate:
                 if name.lower().replace(b"_", b"-") not in self._hidden
             )
         return await proceed(exchange)
+
+    async def _count_failure(self, client_address: str) -> None:
+        """Raises Rejected `rate_limited` for one failure too many."""
+        most = self._failures
+        who = f"failures {_network(client_address)}"
+        decision = await self._limiter.admit([Rate("authentication", who, most, 60, most)])
+        if not decision.admitted:
+            raise Rejected(
+                "rate_limited",
+                "Too many refused credentials from this address.",
+                retry_after_s=decision.refusing.retry_after_s,
+            )
 
     def _credential(self, exchange: Exchange) -> str:
         headers = exchange.headers
@@ -130,3 +156,12 @@ def refused() -> Rejected:
         "Send a valid gateway key or token as Authorization: Bearer.",
         headers=[_CHALLENGE],
     )
+
+
+def _network(address: str) -> str:
+    """What counts as one address: all of an IPv6 /64, which one host can have to itself."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address

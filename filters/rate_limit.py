@@ -12,13 +12,21 @@ from typing import Any, ClassVar
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.limiter import MODE, Rate
 from gateway.model import Caller
+from gateway.options import text
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`rate_limit` has no options while counters are in memory."""
+    """Options of `rate_limit`."""
+
+    on_store_failure: str = text(
+        "local",
+        "What to do when a shared store of counters is away: open admits, closed answers 503, local "
+        "counts in this process. Counters in memory have no store that could be away.",
+        choices=("open", "closed", "local"),
+    )
 
 
 class RateLimit:

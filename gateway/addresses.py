@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -182,3 +182,36 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
         if address in network:
             return IPv4Address((bits >> (128 - start - 32)) & 0xFFFFFFFF)
     return None
+
+
+def client_address(peer: Any, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
+    """The peer, or the first untrusted hop of `X-Forwarded-For` counted from the right.
+
+    `peer` is a socket's peer name; an empty address is that of a Unix socket, and whoever may open
+    that is trusted.
+    """
+    address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+    if not trusted:
+        return address
+    hops = ",".join(forwarded).split(",")
+    for hop in reversed([hop.strip() for hop in hops if hop.strip()]):
+        if not _is_in(address, trusted) or not _is_address(hop):
+            break
+        address = hop
+    return address
+
+
+def _is_in(address: str, networks: Sequence[Network]) -> bool:
+    if not address:
+        return True
+    parsed = ip_address(address)
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed  # a listener for both has IPv4 so
+    return any(parsed.version == n.version and parsed in n for n in networks)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

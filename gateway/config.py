@@ -6,6 +6,7 @@ Every fault is listed with its path in the file; nothing starts until there is n
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -221,7 +222,10 @@ class UpstreamSettings:
     idle_s: float = number(15.0, "How long an unused connection is kept, in seconds.")
     dns_ttl_s: int = whole(10, "How long a resolved name is kept, in seconds.")
     ca_file: str | None = text(
-        None, "A PEM file of certificate authorities instead of the system's.", optional=True
+        None,
+        "A PEM file of certificate authorities instead of the system's.",
+        optional=True,
+        check=lambda path: ssl.create_default_context(cafile=path),
     )
     retry_percent: float = number(
         10.0, "How many retries a connector may have for a hundred requests; a few a second always."

@@ -107,7 +107,7 @@ def _rule(check: Check | None) -> Callable[[str], None] | None:
     def rule(value: str) -> None:
         try:
             check(value)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise ValidationError(str(error)) from None
 
     return rule

@@ -14,7 +14,6 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from ipaddress import ip_address
 from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -26,6 +25,7 @@ from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
 from gateway import wire
+from gateway.addresses import client_address
 from gateway.batching import SMALL_BYTES, WriteBatch
 from gateway.exchange import Body, Exchange, Proceed, Response, refusal
 from gateway.ids import Random, is_request_id, is_traceparent, uuid7
@@ -47,6 +47,8 @@ _LINGER_S: Final = 2.0
 _KEEP_ALIVE_S: Final = 75.0
 _HEAD_S: Final = 10.0
 """How long the head of a request may take from its first byte on."""
+_SLOW_READER_S: Final = 60.0
+"""How long a client may take to read what was written before the next piece."""
 
 
 class _Done:
@@ -87,8 +89,14 @@ class Inbound:
         transport.write(block)
 
     async def drain(self) -> None:
-        """Wait until the client has taken what was written."""
-        await self.protocol._drain_helper()  # noqa: SLF001 - contract-tested
+        """Wait until the client has taken enough of what was written."""
+        if not self.protocol.writing_paused:
+            return
+        try:
+            async with asyncio.timeout(_SLOW_READER_S):
+                await self.protocol._drain_helper()  # noqa: SLF001 - contract-tested
+        except TimeoutError:
+            raise ConnectionAbortedError("the client does not read") from None
 
     def cut(self) -> None:
         """End the connection before its message has ended.
@@ -278,7 +286,9 @@ class Server(web.Server):
             headers,
             message.raw_headers,
             self._body(inbound),
-            client_address=self._client_address(inbound),
+            client_address=client_address(
+                inbound.protocol.peername, headers.getall("x-forwarded-for", ()), self._trusted
+            ),
             request_id=request_id,
             traceparent=traceparent,
         )
@@ -293,19 +303,6 @@ class Server(web.Server):
         if expects and message.version >= HttpVersion11 and not payload.is_eof():
             on_first_read = partial(inbound.write, b"HTTP/1.1 100 Continue\r\n\r\n")
         return Body(payload, None if declared is None else int(declared), on_first_read)
-
-    def _client_address(self, inbound: Inbound) -> str:
-        """The peer, or the first untrusted hop of `X-Forwarded-For` counted from the right."""
-        peer = inbound.protocol.peername
-        address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
-        if not self._trusted:
-            return address
-        hops = ",".join(inbound.message.headers.getall("x-forwarded-for", ())).split(",")
-        for hop in reversed([hop.strip() for hop in hops if hop.strip()]):
-            if not _is_in(address, self._trusted) or not _is_address(hop):
-                break
-            address = hop
-        return address
 
     async def _write(self, inbound: Inbound, response: Response) -> _Done:
         message = inbound.message
@@ -379,19 +376,3 @@ def _is_of_admin(target: str) -> bool:
         if target.startswith(root) and (len(target) == len(root) or target[len(root)] in "/?"):
             return True
     return False
-
-
-def _is_in(address: str, networks: tuple[Network, ...]) -> bool:
-    if not address:
-        return True  # a unix socket: whoever may open it is trusted
-    parsed = ip_address(address)
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed  # a listener for both has IPv4 so
-    return any(parsed.version == n.version and parsed in n for n in networks)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

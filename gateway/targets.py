@@ -96,12 +96,12 @@ class Place:
 class Targets:
     """All targets of a connector; `chance` gives numbers evenly spread from 0 to 1."""
 
-    __slots__ = ("_chance", "_choose", "_levels", "_only", "_places", "_settings")
+    __slots__ = ("_chance", "_choose", "_levels", "_only", "_settings", "places")
 
     def __init__(self, settings: BreakerSettings, chance: Callable[[], float]) -> None:
         self._settings = settings
         self._chance = chance
-        self._places: dict[str, Place] = {}
+        self.places: dict[str, Place] = {}
 
     def settle(self, connector: Connector) -> None:
         """Take over what a version of the connector says; a target that stays keeps its state."""
@@ -110,12 +110,14 @@ class Targets:
         for destination in sorted(connector.destinations, key=_priority):
             target = Target(destination.url, connector.id, connector.connect_timeout_s)
             name = str(target.url)
-            place = self._places.get(name) or Place(Breaker(self._settings))
+            if name in places:
+                continue  # the same origin, written in another way
+            place = self.places.get(name) or Place(Breaker(self._settings))
             level = levels.setdefault(destination.priority, [])
             level.append(place)
             place.settle(target, destination.weight, level)
             places[name] = place
-        self._places = places
+        self.places = places
         self._levels = [*levels.values()]
         self._only = next(iter(places.values())) if len(places) == 1 else None
         by_load = connector.definition.load_balancing == "least-request"
@@ -134,24 +136,24 @@ class Targets:
 
     def can_pick(self, now: float) -> bool:
         """True when `pick` would find a target."""
-        return any(place.breaker.admits(now) for place in self._places.values())
+        return any(place.breaker.admits(now) for place in self.places.values())
 
     def attempts(self, now: float) -> int:
         """How many attempts ended within the breakers' window."""
-        return sum(place.breaker.attempts(now) for place in self._places.values())
+        return sum(place.breaker.attempts(now) for place in self.places.values())
 
     def state(self, now: float) -> State:
         """The worst state of a breaker."""
-        return max(place.breaker.standing(now) for place in self._places.values())
+        return max(place.breaker.standing(now) for place in self.places.values())
 
     def healthy_share(self, now: float) -> float:
         """How many targets are healthy: 1 is all."""
-        places = self._places.values()
+        places = self.places.values()
         return sum(place.is_healthy(now) for place in places) / len(places)
 
     def is_idle(self, now: float, for_s: float) -> bool:
         """True when forgetting what is known of them would change nothing."""
-        return all(place.is_idle(now, for_s) for place in self._places.values())
+        return all(place.is_idle(now, for_s) for place in self.places.values())
 
     def _best(self, now: float, tried: Sequence[Place]) -> Place:
         """Healthy and untried, else healthy, else ejected: the first of these that there is."""
@@ -166,7 +168,7 @@ class Targets:
         raise Rejected(
             "circuit_open",
             "The upstream has failed often and is left alone for a moment.",
-            retry_after_s=min(place.breaker.wait_s(now) for place in self._places.values()),
+            retry_after_s=min(place.breaker.wait_s(now) for place in self.places.values()),
         )
 
     def _least_loaded(self, places: Sequence[Place]) -> Place:

@@ -18,6 +18,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "basic": {"usernameRef": "user", "passwordRef": "word"},
     "header": {"headers": {"x-api-key": "{{secrets.key}}", "x-version": "2023-06-01"}},
     "query": {"paramName": "api_key", "secretRef": "key"},
+    "aws-sigv4": {
+        "accessKeyRef": "id",
+        "secretKeyRef": "key",
+        "sessionTokenRef": "session",
+        "region": "eu-west-3",
+        "service": "execute-api",
+        "signPayload": True,
+    },
+    "passthrough": {"headerName": "X-Upstream-Key"},
 }
 
 
@@ -65,6 +74,22 @@ async def test_configuration_comes_back_as_it_was_sent(
         ("header", {"headers": {"X-A": "a\r\nb"}}, "/authConfig/headers/X-A"),
         ("query", {"paramName": ""}, "/authConfig/paramName"),
         ("none", {"tokenRef": "x"}, "/authConfig/tokenRef"),
+        ("aws-sigv4", {}, "/authConfig/region"),
+        ("aws-sigv4", {"region": ""}, "/authConfig/region"),
+        ("aws-sigv4", {"region": "eu west"}, "/authConfig/region"),
+        ("aws-sigv4", {"region": "eu\n"}, "/authConfig/region"),
+        ("aws-sigv4", {"region": "eu", "service": "s3/x"}, "/authConfig/service"),
+        ("aws-sigv4", {"region": "eu", "accessKeyRef": "a b"}, "/authConfig/accessKeyRef"),
+        ("aws-sigv4", {"region": "eu", "accessKeyRef": None}, "/authConfig/accessKeyRef"),
+        ("aws-sigv4", {"region": "eu", "sessionTokenRef": ""}, "/authConfig/sessionTokenRef"),
+        ("aws-sigv4", {"region": "eu", "signPayload": "yes"}, "/authConfig/signPayload"),
+        ("aws-sigv4", {"region": "eu", "secretKey": "x"}, "/authConfig/secretKey"),
+        ("passthrough", {"headerName": ""}, "/authConfig/headerName"),
+        ("passthrough", {"headerName": "a b"}, "/authConfig/headerName"),
+        ("passthrough", {"headerName": "Host"}, "/authConfig/headerName"),
+        ("passthrough", {"headerName": "X-API-Key"}, "/authConfig/headerName"),
+        ("passthrough", {"headerName": "x-forwarded-user"}, "/authConfig/headerName"),
+        ("passthrough", {"headerName": "Cookie"}, "/authConfig/headerName"),
         ("aws", {}, "/authType"),
         (["bearer"], {}, "/authType"),
     ],
@@ -79,3 +104,25 @@ async def test_type_alone_has_the_defaults_of_the_type(make_connector: Make) -> 
     made = await make_connector(authType="basic")
 
     assert made["authConfig"] == {"usernameRef": "username", "passwordRef": "password"}
+
+
+async def test_aws_needs_no_more_than_a_region(make_connector: Make) -> None:
+    made = await make_connector(authType="aws-sigv4", authConfig={"region": "auto"})
+
+    assert made["authConfig"] == {
+        "accessKeyRef": "access_key", "secretKeyRef": "secret_key", "sessionTokenRef": None,
+        "region": "auto", "service": "s3", "signPayload": False,
+    }  # fmt: skip
+
+
+async def test_secrets_of_a_signature_are_asked_for_and_checked(
+    admin: User, make_connector: Make
+) -> None:
+    config = {"region": "auto", "sessionTokenRef": "session"}
+    made = await make_connector(authType="aws-sigv4", authConfig=config)
+    where = f"/connectors/{made['id']}/secrets"
+    named = [item["name"] for item in (await admin.get(where)).json["items"]]
+    refused = await admin.put(where, {"access_key": "AKIA/x", "secret_key": "any/thing,else"})
+
+    assert named == ["access_key", "secret_key", "session"]
+    assert (refused.status, refused.pointers) == (422, ["/access_key"])

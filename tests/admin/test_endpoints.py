@@ -45,6 +45,7 @@ FULL = {
     "bodyBlacklist": ["drop"],
     "cacheTtl": 60,
     "retries": 2,
+    "fieldMap": {"songs[].title": "items[].name", "n": "total"},
     "errorMapping": {"429": "Slowly."},
     "examples": [{"input": {"a": 1}, "output": None}],
 }
@@ -122,6 +123,16 @@ async def test_any_field_is_cleared_by_null(admin: User) -> None:
         ("removeHeaders", ["a b"], "/removeHeaders/0"),
         ("upstreamQueryParams", {"a": 1}, "/upstreamQueryParams/a"),
         ("bodyTransform", "upper", "/bodyTransform"),
+        ("bodyTransform", "extract:", "/bodyTransform"),
+        ("bodyTransform", "extract:a..b", "/bodyTransform"),
+        ("bodyTransform", "form\n", "/bodyTransform"),
+        ("bodyTransform", "template", "/upstreamStaticBody"),
+        ("fieldMap", {"a": ""}, "/fieldMap/a"),
+        ("fieldMap", {"a": 1}, "/fieldMap/a"),
+        ("fieldMap", {"a": "b[0]"}, "/fieldMap"),
+        ("fieldMap", {"a": "b", "a.b": "c"}, "/fieldMap"),
+        ("fieldMap", {"[]": "[]"}, "/fieldMap"),
+        ("fieldMap", [], "/fieldMap"),
         ("rateLimit", -1, "/rateLimit"),
         ("rateLimit", True, "/rateLimit"),
         ("retries", 6, "/retries"),
@@ -141,6 +152,40 @@ async def test_any_field_is_cleared_by_null(admin: User) -> None:
 )
 def test_wrong_field_is_refused_at_its_place(field: str, value: Any, pointer: str) -> None:
     assert refused_at(SCHEMA, {**FIND, field: value}) == [pointer]
+
+
+@pytest.mark.parametrize(
+    "transform", ["passthrough", "static", "template", "form", "extract:a.0.b"]
+)
+async def test_every_body_transform_comes_back_as_it_was_sent(admin: User, transform: str) -> None:
+    body = {**FIND, "bodyTransform": transform, "upstreamStaticBody": '{"a": {{body.a}}}'}
+    made = await admin.post(PATH, body)
+
+    assert made.status == 201, made.text
+    found = (await admin.get(f"{PATH}/{made.json['id']}")).json
+    assert {name: found[name] for name in body} == body
+
+
+@pytest.mark.parametrize(
+    ("text", "media_type", "is_kept"),
+    [
+        ('{"a": "{{body.a}}", "b": {{params.place}}, "c": "{{query.c}}"}', None, True),
+        ('{"a": "{{body.a}}"', "application/json", False),
+        ('{"a": "{{params.gone}}"}', None, False),
+        ('{"a": "{{secrets.key}}"}', None, False),
+        ("<a>{{body.a}}</a>", "text/xml", True),
+        ("<a>{{body.a}}</a>", None, False),
+    ],
+)
+def test_template_is_compiled_when_it_is_saved(
+    text: str, media_type: str | None, is_kept: bool
+) -> None:
+    body = {**FIND, "bodyTransform": "template", "upstreamStaticBody": text, "upstreamContentType": media_type}  # fmt: skip
+
+    if is_kept:
+        assert SCHEMA.load(body)["upstream_static_body"] == text
+    else:
+        assert refused_at(SCHEMA, body) == ["/upstreamStaticBody"]
 
 
 @pytest.mark.parametrize(

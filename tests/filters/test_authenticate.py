@@ -144,7 +144,7 @@ async def test_every_bad_credential_is_refused_alike(trusting: Runtime, rows: Ro
     for fields in bad:
         request = asking()
         request.headers = type(asking().headers)(fields)  # type: ignore[call-arg] # a CIMultiDict
-        refused.append((await refusal_of(stage(trusting), request), fields))
+        refused.append((await refusal_of(stage(trusting, failures_per_minute=0), request), fields))
 
     alike = {(r.code, r.status, r.detail, tuple(r.headers)) for r, _ in refused}
     challenge = (b"WWW-Authenticate", b'Bearer realm="service-gateway"')
@@ -203,3 +203,36 @@ async def test_key_that_cannot_be_looked_up_is_503_and_a_mistyped_one_needs_no_l
 
 async def test_it_reads_and_fills_what_it_says(worker: Worker, rows: Rows) -> None:
     await assert_honest(stage(worker.runtime), bearing(await rows.key()))
+
+
+async def test_failures_of_an_address_are_limited_and_good_keys_from_it_are_not(
+    worker: Worker, rows: Rows
+) -> None:
+    good = bearing(await rows.key())
+    filter_ = stage(worker.runtime, failures_per_minute=3)
+
+    refused = [await refusal_of(filter_, bearing("gw_nobody")) for _ in range(5)]
+    await filter_(good, answering())
+
+    assert [one.code for one in refused] == ["unauthenticated"] * 3 + ["rate_limited"] * 2
+    assert dict(refused[-1].headers)[b"Retry-After"] == b"20"
+    assert good.caller.team == TEAM
+
+
+async def test_addresses_of_one_ipv6_network_count_as_one(worker: Worker) -> None:
+    filter_ = stage(worker.runtime, failures_per_minute=1)
+    codes = []
+    for address in ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "192.0.2.1"):
+        request = bearing("gw_nobody")
+        request.client_address = address
+        codes.append((await refusal_of(filter_, request)).code)
+
+    assert codes == ["unauthenticated", "rate_limited", "unauthenticated", "unauthenticated"]
+
+
+async def test_failures_need_not_be_limited(worker: Worker) -> None:
+    filter_ = stage(worker.runtime, failures_per_minute=0)
+
+    refused = [await refusal_of(filter_, bearing("gw_nobody")) for _ in range(20)]
+
+    assert {one.code for one in refused} == {"unauthenticated"}

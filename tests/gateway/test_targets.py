@@ -1,0 +1,263 @@
+"""Several targets: who is tried next, who is left out, and for how long."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from gateway.breaker import BreakerSettings, State
+from gateway.problems import Rejected
+from gateway.targets import Place, Targets
+from tests.dataplane import connector
+
+SETTINGS = BreakerSettings()
+BASE = "https://api.example.com/v1"
+
+
+def target(name: str, weight: int = 1, priority: int = 0) -> dict[str, Any]:
+    return {"url": f"https://{name}.example.com", "weight": weight, "priority": priority}
+
+
+def targets(
+    *given: dict[str, Any], chance: Callable[[], float] = lambda: 0.0, **definition: Any
+) -> Targets:
+    made = Targets(SETTINGS, chance)
+    made.settle(connector(BASE, targets=list(given), **definition))
+    return made
+
+
+def name(place: Place) -> str:
+    return place.target.host.partition(".")[0]
+
+
+def picked(among: Targets, count: int, now: float = 0, *, keep: bool = False) -> list[str]:
+    names = []
+    for _ in range(count):
+        place = among.pick(now)
+        names.append(name(place))
+        if not keep:
+            place.leave()
+    return names
+
+
+def place(among: Targets, wanted: str) -> Place:
+    return next(found for found in among.places.values() if name(found) == wanted)
+
+
+def fail(failing: Place, now: float, times: int = 5) -> None:
+    for _ in range(times):
+        failing.failed(now, failing.breaker.era)
+
+
+def open_breaker(failing: Place, now: float = 0) -> None:
+    fail(failing, now, SETTINGS.least_attempts)
+    assert failing.breaker.state is State.OPEN
+
+
+def test_without_targets_the_base_url_is_the_one() -> None:
+    only = targets()
+
+    assert picked(only, 3) == ["api"] * 3
+    assert next(iter(only.places.values())).target.label == "api.example.com:443"
+
+
+def test_only_scheme_host_and_port_of_a_target_count() -> None:
+    place_ = targets({"url": "http://a.example.com:8080"}).pick(0)
+
+    assert (place_.target.label, place_.target.is_ssl()) == ("a.example.com:8080", False)
+    assert place_.target.host_field == b"Host: a.example.com:8080\r\n"
+
+
+def test_round_robin_goes_in_turn_and_mixes_weights_evenly() -> None:
+    assert picked(targets(target("a"), target("b"), target("c")), 6) == [*"abcabc"]
+    assert picked(targets(target("a", 5), target("b"), target("c")), 7) == [*"aabacaa"]
+    heavy = picked(targets(target("a", 1000), target("b", 1)), 1001)
+    assert Counter(heavy) == {"a": 1000, "b": 1}
+
+
+def test_least_request_spreads_by_weight_when_nothing_is_in_flight() -> None:
+    chance = random.Random(7).random
+    among = targets(target("a", 1), target("b", 3), chance=chance, load_balancing="least-request")
+
+    share = Counter(picked(among, 4000))
+    assert share["b"] / 4000 == pytest.approx(0.75, abs=0.03)
+
+
+def test_least_request_keeps_the_load_in_proportion_to_weights() -> None:
+    chance = random.Random(7).random
+    among = targets(target("a", 1), target("b", 3), chance=chance, load_balancing="least-request")
+
+    share = Counter(picked(among, 400, keep=True))
+    assert share["b"] / 400 == pytest.approx(0.75, abs=0.02)
+
+
+def test_least_request_avoids_a_target_that_is_slow() -> None:
+    chance = random.Random(7).random
+    among = targets(*(target(n) for n in "abcd"), chance=chance, load_balancing="least-request")
+    slow = place(among, "a")
+    slow.in_flight = 50
+
+    assert "a" not in picked(among, 400)
+
+
+@pytest.mark.parametrize("by", ["round-robin", "least-request"])
+def test_level_is_used_while_one_of_it_is_healthy(by: str) -> None:
+    among = targets(
+        target("c", priority=2), target("a", priority=0), target("b", priority=1), load_balancing=by
+    )
+    assert set(picked(among, 20)) == {"a"}
+    open_breaker(place(among, "a"))
+    assert set(picked(among, 20)) == {"b"}
+    open_breaker(place(among, "b"))
+
+    assert set(picked(among, 20)) == {"c"}
+
+
+def test_first_level_is_used_again_when_it_has_come_back() -> None:
+    among = targets(target("a"), target("b", priority=1))
+    first = place(among, "a")
+    open_breaker(first)
+    assert picked(among, 1) == ["b"]
+    for _ in range(3):
+        probe = among.pick(5)
+        assert probe is first
+        probe.succeeded(5, probe.breaker.era)
+
+    assert picked(among, 2, now=5) == ["a", "a"]
+
+
+def test_when_all_are_left_alone_the_caller_is_told_when_the_first_comes_back() -> None:
+    among = targets(target("a"), target("b", priority=1))
+    open_breaker(place(among, "a"), now=10)
+    open_breaker(place(among, "b"), now=12.5)
+    with pytest.raises(Rejected) as caught:
+        among.pick(13)
+
+    assert (caught.value.code, caught.value.headers) == ("circuit_open", [(b"Retry-After", b"2")])
+    assert not among.can_pick(13)
+    assert among.can_pick(15)
+
+
+def test_half_open_target_gets_three_at_a_time() -> None:
+    among = targets()
+    open_breaker(next(iter(among.places.values())))
+    probes = [among.pick(5) for _ in range(3)]
+    with pytest.raises(Rejected, match="circuit_open"):
+        among.pick(5)
+    probes[0].breaker.abandoned(probes[0].breaker.era)
+
+    assert among.pick(5) is probes[0]
+
+
+def test_retry_takes_another_target_even_of_the_next_level() -> None:
+    among = targets(target("a"), target("b"), target("c", priority=1))
+    a, b, c = (place(among, n) for n in "abc")
+
+    assert among.pick(0, (a,)) is b
+    assert among.pick(0, (b,)) is a
+    assert among.pick(0, (a, b)) is c
+    assert among.pick(0, (a, b, c)) in {a, b}
+
+
+def test_five_failures_in_a_row_eject_for_a_time_that_doubles() -> None:
+    among = targets(target("a"), target("b"))
+    a, now, times = place(among, "a"), 0.0, []
+    fail(a, now, 4)
+    assert not a.is_ejected(now)
+    for _ in range(6):
+        fail(a, now, 1)
+        end = next(second for second in range(1, 100) if not a.is_ejected(now + second))
+        times.append(end)
+        assert set(picked(among, 10, now)) == {"b"}
+        now += end
+
+    assert times == [5, 10, 20, 40, 60, 60]
+
+
+def test_success_begins_the_row_and_the_time_anew() -> None:
+    among = targets(target("a"), target("b"))
+    a = place(among, "a")
+    fail(a, 0)
+    a.succeeded(5, a.breaker.era)
+    fail(a, 5, 4)
+    assert not a.is_ejected(5)
+    fail(a, 5, 1)
+
+    assert (a.is_ejected(9.9), a.is_ejected(10)) == (True, False)
+
+
+def test_failures_of_requests_that_were_under_way_do_not_eject_for_longer() -> None:
+    among = targets(target("a"), target("b"))
+    a = place(among, "a")
+    fail(a, 0, 12)
+
+    assert (a.is_ejected(4.9), a.is_ejected(5)) == (True, False)
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (9, 4)])
+def test_never_more_than_half_of_a_level_is_ejected(count: int, most: int) -> None:
+    among = targets(*(target(f"t{n}") for n in range(count)), target("z", priority=1))
+    for failing in [found for found in among.places.values() if name(found) != "z"]:
+        fail(failing, 0)
+
+    assert sum(found.is_ejected(0) for found in among.places.values()) == most
+    assert "z" not in picked(among, 20)
+
+
+def test_ejected_target_is_better_than_none() -> None:
+    among = targets(target("a"), target("b"))
+    a, b = place(among, "a"), place(among, "b")
+    fail(a, 0)
+    open_breaker(b)
+
+    assert (a.is_ejected(1), among.pick(1)) == (True, a)
+
+
+def test_share_of_healthy_targets_and_worst_state_are_told() -> None:
+    among = targets(*(target(n) for n in "abcd"))
+    assert (among.healthy_share(0), among.state(0)) == (1, State.CLOSED)
+    fail(place(among, "a"), 0)
+    assert (among.healthy_share(0), among.state(0)) == (0.75, State.CLOSED)
+    open_breaker(place(among, "b"))
+
+    assert (among.healthy_share(0), among.state(0)) == (0.5, State.OPEN)
+    assert (among.healthy_share(5), among.state(5)) == (1, State.HALF_OPEN)
+
+
+def test_target_that_stays_in_a_new_version_keeps_what_is_known_of_it() -> None:
+    among = targets(target("a"), target("b"))
+    open_breaker(place(among, "a"))
+    held = among.pick(0)
+    new = [target("a", weight=7, priority=1), target("c")]
+    among.settle(connector(BASE, targets=new, connect_timeout=1500))
+    held.leave()
+    a = place(among, "a")
+
+    assert {name(found) for found in among.places.values()} == {"a", "c"}
+    assert (a.breaker.state, a.weight, a.target.connect_timeout_s) == (State.OPEN, 7, 1.5)
+    assert held.in_flight == 0
+
+
+def test_same_origin_is_one_target_however_it_is_written() -> None:
+    among = targets({"url": "https://a.example.com"}, {"url": "https://A.example.com:443"})
+
+    assert [found.target.label for found in among.places.values()] == ["a.example.com:443"]
+
+
+def idle_places() -> Iterator[tuple[str, Callable[[Place], None]]]:
+    yield "in flight", lambda found: setattr(found, "in_flight", 1)
+    yield "ejected", lambda found: fail(found, 100)
+    yield "used", lambda found: found.succeeded(100, 0)
+
+
+@pytest.mark.parametrize("why", dict(idle_places()))
+def test_what_still_says_something_is_not_idle(why: str) -> None:
+    among = targets(target("a"), target("b"))
+    assert among.is_idle(100, 60)
+    dict(idle_places())[why](place(among, "a"))
+
+    assert not among.is_idle(100, 60)
