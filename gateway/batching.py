@@ -15,7 +15,10 @@ SMALL_BYTES: Final = 16_384
 
 
 class WriteBatch:
-    """Writes that wait for the end of the turn. Order is kept per transport."""
+    """Writes that wait for the end of the turn.
+
+    Order is kept among them; who writes to a transport directly calls `flush` before.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -28,7 +31,7 @@ class WriteBatch:
         self._pending.append((transport, block))
 
     def flush(self) -> None:
-        """Send what waits now: before closing a transport, or writing to it directly."""
+        """Send what waits, now."""
         pending, self._pending = self._pending, []
         for transport, block in pending:
             if not transport.is_closing():

@@ -301,8 +301,12 @@ class Server(web.Server):
         on_first_read: Callable[[], None] | None = None
         expects = message.headers.get("expect", "").lower() == "100-continue"
         if expects and message.version >= HttpVersion11 and not payload.is_eof():
-            on_first_read = partial(inbound.write, b"HTTP/1.1 100 Continue\r\n\r\n")
+            on_first_read = partial(self._continue, inbound)
         return Body(payload, None if declared is None else int(declared), on_first_read)
+
+    def _continue(self, inbound: Inbound) -> None:
+        self._batch.flush()  # an answer before it may wait there
+        inbound.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def _write(self, inbound: Inbound, response: Response) -> _Done:
         message = inbound.message
@@ -314,6 +318,7 @@ class Server(web.Server):
                 return await self._stream(inbound, response, date, close=close)
             transport = inbound.protocol.transport
             if close or len(block) > SMALL_BYTES or transport is None or transport.is_closing():
+                self._batch.flush()  # an answer before it may wait there
                 inbound.write(block)
                 await inbound.drain()
             else:
@@ -335,6 +340,7 @@ class Server(web.Server):
         chunks = inbound.message.version >= HttpVersion11
         close = close or (not chunks and response.length is None)
         self._metrics.streams_open += 1
+        self._batch.flush()  # an answer before it may wait there
         try:
             await wire.write(
                 inbound,
