@@ -10,15 +10,15 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from gateway.breaker import BreakerSettings, State
+from gateway.breaker import BreakerSettings
 from gateway.bulkhead import Bulkhead
 from gateway.clock import Clock
 from gateway.exchange import Exchange
 from gateway.problems import Rejected
 from gateway.retries import Budget, backoff_s, has_key, may_pass, may_repeat, retry_after_s
-from gateway.targets import Place, Targets
+from gateway.targets import Place, Standing, Targets
 from gateway.upstream import Answer, Blameless, Bounds, Upstreams, host_fits
 
 if TYPE_CHECKING:
@@ -64,13 +64,6 @@ class Lane:
     def is_idle(self, now: float, for_s: float) -> bool:
         """True when forgetting it would change nothing."""
         return self.slots.is_idle and self.targets.is_idle(now, for_s)
-
-
-class Standing(NamedTuple):
-    """What metrics tell of a connector: its worst breaker, and the share of healthy targets."""
-
-    state: State
-    healthy: float
 
 
 class Attempts:
@@ -247,10 +240,11 @@ class Attempts:
         now = self._now()
         found: dict[str, Standing] = {}
         for lane in self._lanes.values():
-            standing = Standing(lane.targets.state(now), lane.targets.healthy_share(now))
-            other = found.setdefault(lane.connector.slug, standing)
-            worse = max(other.state, standing.state), min(other.healthy, standing.healthy)
-            found[lane.connector.slug] = Standing(*worse)
+            slug, standing = lane.connector.slug, lane.targets.standing(now)
+            if (other := found.get(slug)) is not None:
+                worst, least = max(other.state, standing.state), min(other.healthy, standing.healthy)
+                standing = Standing(worst, least)
+            found[slug] = standing
         return found
 
 

@@ -33,11 +33,17 @@ def read(path: Path) -> list[MasterKey]:
 
 def add(path: Path) -> MasterKey:
     """A new key in front of those that are there, safely on the disk. Raises VaultFault."""
-    with _alone(path):
-        lines = [line for _, line in _lines(path)]
-        made = f"{_FIRST_ID}-{secrets.token_hex(4)} {new_key()}"
-        with draft(path, "\n".join([made, *lines])) as complete:
-            complete.replace(path)
+    made = f"{_FIRST_ID}-{secrets.token_hex(4)} {new_key()}"
+    try:
+        with _alone(path.parent):
+            text = "\n".join([made, *(line for _, line in _lines(path))])
+            with draft(path, text) as complete:
+                owner = path.stat()
+                if owner.st_uid != os.geteuid():  # root's doing must not shut the gateway out
+                    os.chown(complete, owner.st_uid, owner.st_gid)
+                complete.replace(path)
+    except OSError as error:
+        raise VaultFault(f"no key can be added to {path}: {error.strerror}") from None
     return _key(path, 1, made)
 
 
@@ -59,12 +65,12 @@ def _key(path: Path, number: int, line: str) -> MasterKey:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the file's directory while it is changed, so that no key of another process is lost."""
-    directory = os.open(path.parent, os.O_RDONLY)
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold a directory while a file of it is changed, so that no key of another process is lost."""
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)

@@ -14,8 +14,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
-from yarl import URL
-
 from gateway import bodies, upstream_auth
 from gateway.bodies import BodyFault, MadeBody
 from gateway.exchange import Exchange, Outgoing, RawHeaders
@@ -233,7 +231,10 @@ def compile_mapping(
     fixed_names = [_name(part) for part in _query_of(own).split("&") if part]
     replaced = frozenset([*fixed_names, *(name for name, _ in static)])
     defaults = own.default_query_params.items()
-    finish = injection.finish
+    finish, urls = injection.finish, [target["url"] for target in definition.targets]
+    host = b""
+    if injection.for_host:
+        host = upstream_auth.one_host(urls or [definition.upstream_base_url])
     return Mapped(
         method=own.upstream_method,
         path=path,
@@ -245,7 +246,7 @@ def compile_mapping(
         headers=tuple(fields),
         dropped=dropped,
         body=body,
-        finish=None if finish is None else partial(finish, host=_host(definition)),
+        finish=None if finish is None else partial(finish, host=host),
         needs_body=missing is None
         and ((body is not None and body.needs_body) or injection.needs_body),
         missing_secret=missing,
@@ -290,15 +291,6 @@ def check_passed(name: str) -> str:
     if octets.startswith(_FORWARDED) or octets in _OURS - {b"authorization"}:
         raise AuthFault(f"{name} is the gateway's own and is never passed on")
     return lower
-
-
-def _host(definition: ConnectorDefinition) -> bytes:
-    """What the Host field says (RFC 9112 3.2), as `upstream.Target` has it."""
-    base = urlsplit(definition.upstream_base_url)
-    url = URL.build(scheme=base.scheme, host=base.hostname or "", port=base.port)
-    host = url.raw_host or ""
-    bare = f"[{host}]" if ":" in host else host
-    return (url.raw_authority if base.port else bare).encode("ascii")
 
 
 def _query_of(own: EndpointDefinition) -> str:

@@ -152,6 +152,7 @@ class _Connection(RequestHandler):
         date = wire.DateClock().field()
         if self.transport is not None:
             block = wire.whole(response, method="GET", date=date, close=True)
+            cast("Server", self._manager).flush()
             self.transport.write(block or b"")
         return _CLOSE
 
@@ -304,8 +305,12 @@ class Server(web.Server):
             on_first_read = partial(self._continue, inbound)
         return Body(payload, None if declared is None else int(declared), on_first_read)
 
+    def flush(self) -> None:
+        """Send the answers that wait for the end of the turn: another write comes after them."""
+        self._batch.flush()
+
     def _continue(self, inbound: Inbound) -> None:
-        self._batch.flush()  # an answer before it may wait there
+        self.flush()
         inbound.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def _write(self, inbound: Inbound, response: Response) -> _Done:
@@ -318,7 +323,7 @@ class Server(web.Server):
                 return await self._stream(inbound, response, date, close=close)
             transport = inbound.protocol.transport
             if close or len(block) > SMALL_BYTES or transport is None or transport.is_closing():
-                self._batch.flush()  # an answer before it may wait there
+                self.flush()
                 inbound.write(block)
                 await inbound.drain()
             else:
@@ -329,6 +334,7 @@ class Server(web.Server):
             level = logging.INFO if expected else logging.ERROR
             extra = {"reason": str(error)}
             log.log(level, "answer broken off", exc_info=not expected, extra=extra)
+            self.flush()
             inbound.cut()
             return _CLOSE
         return _CLOSE if close else _KEEP
@@ -340,7 +346,7 @@ class Server(web.Server):
         chunks = inbound.message.version >= HttpVersion11
         close = close or (not chunks and response.length is None)
         self._metrics.streams_open += 1
-        self._batch.flush()  # an answer before it may wait there
+        self.flush()
         try:
             await wire.write(
                 inbound,

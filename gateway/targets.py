@@ -8,7 +8,7 @@ time that doubles, but never more than half of the targets of one priority.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.breaker import Breaker, BreakerSettings, State
 from gateway.problems import Rejected
@@ -93,6 +93,13 @@ class Place:
             self._ejected_until = now + self._ejected_for_s
 
 
+class Standing(NamedTuple):
+    """What metrics tell of a connector: its worst breaker, and the share of healthy targets."""
+
+    state: State
+    healthy: float
+
+
 class Targets:
     """All targets of a connector; `chance` gives numbers evenly spread from 0 to 1."""
 
@@ -142,14 +149,14 @@ class Targets:
         """How many attempts ended within the breakers' window."""
         return sum(place.breaker.attempts(now) for place in self.places.values())
 
-    def state(self, now: float) -> State:
-        """The worst state of a breaker."""
-        return max(place.breaker.standing(now) for place in self.places.values())
-
-    def healthy_share(self, now: float) -> float:
-        """How many targets are healthy: 1 is all."""
+    def standing(self, now: float) -> Standing:
+        """How they all do."""
+        if self._only is not None:
+            state = self._only.breaker.standing(now)
+            return Standing(state, 0.0 if state is State.OPEN else 1.0)
         places = self.places.values()
-        return sum(place.is_healthy(now) for place in places) / len(places)
+        state = max(place.breaker.standing(now) for place in places)
+        return Standing(state, sum(place.is_healthy(now) for place in places) / len(places))
 
     def is_idle(self, now: float, for_s: float) -> bool:
         """True when forgetting what is known of them would change nothing."""

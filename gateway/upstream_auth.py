@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, Final, Protocol
+from urllib.parse import SplitResult, urlsplit
+
+from yarl import URL
 
 from gateway import sigv4
 from gateway.exchange import Exchange, Outgoing
@@ -46,7 +49,7 @@ class AuthFault(ValueError):
 class Finish(Protocol):
     """The last step of a request, when all else about it is final: adds fields, or refuses it.
 
-    `host` is what the Host field will say. Raises Rejected.
+    `host` is what the Host field will say, for what is made `for_host`. Raises Rejected.
     """
 
     def __call__(self, exchange: Exchange, outgoing: Outgoing, host: bytes) -> None: ...
@@ -66,6 +69,7 @@ class Injection:
     replaces: tuple[str, ...] = ()
     passes: str | None = None
     needs_body: bool = False
+    for_host: bool = False
 
 
 class UpstreamAuth(Protocol):
@@ -200,6 +204,7 @@ class AwsSigV4:
             finish=sigv4.Signer(credentials, token, self.sign_payload),
             replaces=sigv4.MADE,
             needs_body=self.sign_payload,
+            for_host=True,
         )
 
 
@@ -284,6 +289,22 @@ def names_in(templates: Any) -> tuple[str, ...]:
 def fill(template: str, secrets: Mapping[str, str]) -> str:
     """A text with its `{{secrets.name}}` replaced. Raises KeyError for one that is not set."""
     return _PLACEHOLDER.sub(lambda match: secrets[match.group(1)], template)
+
+
+def one_host(urls: Iterable[str]) -> bytes:
+    """What the Host field will say for all of these origins. Raises AuthFault when that differs."""
+    hosts = {_authority(urlsplit(url)) for url in urls}
+    if len(hosts) != 1:
+        raise AuthFault("a signature is for one host, and the connector's targets have several")
+    return hosts.pop()
+
+
+def _authority(origin: SplitResult) -> bytes:
+    """The host, and the port where it is given (RFC 9112 3.2), as `upstream.Target` has them."""
+    url = URL.build(scheme=origin.scheme, host=origin.hostname or "", port=origin.port)
+    host = url.raw_host or ""
+    bare = f"[{host}]" if ":" in host else host
+    return (url.raw_authority if origin.port else bare).encode("ascii")
 
 
 def check_field(name: str, value: str) -> tuple[bytes, bytes]:
