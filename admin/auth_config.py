@@ -107,7 +107,7 @@ class AwsSigV4Config(Wire):
 class PassthroughConfig(Wire):
     """Which of the caller's header fields goes upstream as it is."""
 
-    header_name = text(128, least=1, rules=(_passed,), load_default=_PASSTHROUGH.header_name)
+    header_name = text(128, rules=(_passed,), load_default=_PASSTHROUGH.header_name)
 
 
 SCHEMAS: Final[Mapping[str, Wire]] = {

@@ -91,7 +91,8 @@ def filled(template: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     """The body of the create that a template stands for. Raises ValidationError."""
     body = {**template["connector"], "endpoints": template["endpoints"]}
     if "upstream_base_url" in given:
-        body |= {"upstreamBaseUrl": given["upstream_base_url"], "allowedHosts": []}
+        base_url = given["upstream_base_url"]
+        body |= {"upstreamBaseUrl": base_url, "allowedHosts": [], "targets": []}
     elif "upstreamBaseUrl" not in body:
         raise ValidationError({"upstreamBaseUrl": ["This template needs one."]})
     if "slug" in given:

@@ -1,7 +1,7 @@
 """AWS Signature Version 4, in header fields, for Amazon's services and what speaks like them.
 
-Our own, of the standard library alone: botocore takes longer to import than the gateway to start.
-Tests hold it against Amazon's published vectors and botocore's signer.
+Our own, of the standard library alone; tests hold it against Amazon's published vectors and
+botocore's signer.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
 

@@ -68,6 +68,10 @@ async def test_every_field_comes_back_as_it_was_sent(admin: User) -> None:
         "errorMapping": {"404": "No such place."},
         "passCookies": True,
         "sandboxResponses": False,
+        "targets": [{"url": "https://a.example.org:8443", "weight": 3, "priority": 1}],
+        "loadBalancing": "least-request",
+        "maxConnections": 7,
+        "maxWaiting": 0,
     }
     made = (await admin.post("/connectors", body)).json
     assert {name: made[name] for name in body} == body

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from marshmallow import ValidationError
 
-from admin.hosts import check_allowed_host, check_base_url, host, is_host, origin, placeholder
+from admin.hosts import (
+    check_allowed_host,
+    check_base_url,
+    check_origin,
+    host,
+    is_host,
+    origin,
+    placeholder,
+)
 
 
 @pytest.mark.parametrize(
@@ -117,3 +125,16 @@ def test_other_patterns_are_refused(text: str) -> None:
 
 def test_an_address_with_a_zone_is_no_host() -> None:
     assert not is_host("fe80::1%eth0")
+
+
+@pytest.mark.parametrize("url", ["https://a.example.com", "http://10.0.0.1:81", "http://[::1]:9"])
+def test_origins_are_a_scheme_a_host_and_a_port(url: str) -> None:
+    check_origin(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a.example.com/", "https://a.example.com/v1", "a", "http://"]
+)
+def test_origin_has_no_path(url: str) -> None:
+    with pytest.raises(ValidationError):
+        check_origin(url)

@@ -99,3 +99,17 @@ async def test_all_else_passes_the_map_as_it_is(
 
     assert response.body == body
     assert response.headers[: len(fields)] == list(fields)
+
+
+@pytest.mark.parametrize(("most", "status"), [(len(MAPPABLE), 200), (len(MAPPABLE) - 1, 502)])
+async def test_answer_that_is_read_keeps_to_the_endpoints_limit(
+    runtime: Runtime, most: int, status: int
+) -> None:
+    own = endpoint("GET", "/x", field_map=MAP, max_response_size=most, streaming_enabled=True)
+    request = exchange(at=connector(URL, own))
+    response = await stage(runtime)(
+        request, answered(200, JSON, body=pieces(MAPPABLE[:9], MAPPABLE[9:]))
+    )
+
+    assert response.status == status
+    assert request.error_code == ("" if status == 200 else "upstream_invalid")

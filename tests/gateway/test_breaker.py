@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.breaker import Breaker, BreakerSettings, State
 
 SETTINGS = BreakerSettings()
+STEPS = ("begin", "good", "bad", "gone", "spoil", "wait")
 CLOSED, HALF_OPEN, OPEN = State.CLOSED, State.HALF_OPEN, State.OPEN
 
 
@@ -31,7 +32,7 @@ def probing(now: float, breaker: Breaker) -> int:
 
 
 def test_defaults_are_half_of_twenty_in_ten_seconds() -> None:
-    assert SETTINGS == BreakerSettings(50.0, 10.0, 20, 5.0, 60.0, 3)
+    assert BreakerSettings(50.0, 10.0, 20, 5.0, 60.0, 3) == SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_longest_time_that_is_shorter_than_the_first_does_not_shorten_it() -> No
     assert breaker.wait_s(5) == 5
 
 
-@given(st.lists(st.tuples(st.sampled_from("begin good bad gone spoil wait".split()), st.integers(0, 5))))
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 5))))
 def test_never_more_probes_than_allowed_and_never_stuck(steps: list[tuple[str, int]]) -> None:
     breaker = Breaker(dataclasses.replace(SETTINGS, least_attempts=3))
     now, begun = 0.0, list[int]()

@@ -93,7 +93,7 @@ async def test_nobody_waits_beyond_its_time(most_s: float) -> None:
 async def test_caller_that_goes_away_while_it_waits_leaves_the_queue() -> None:
     slots = Bulkhead(1, 5)
     assert slots.enter()
-    first, second = (asyncio.get_running_loop().create_task(taking(slots)) for _ in range(2)) 
+    first, second = (asyncio.get_running_loop().create_task(taking(slots)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)

@@ -343,3 +343,11 @@ def test_whatever_the_file_holds_it_is_read_or_refused(text: str) -> None:
             assert told
         else:
             assert isinstance(settings, Settings)
+
+
+def test_certificates_that_cannot_be_read_are_told_at_their_place(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text("upstream: {ca_file: /no/such/file}")
+
+    with pytest.raises(OptionFaults, match=r"upstream\.ca_file: .*No such file"):
+        read(file, {})

@@ -119,6 +119,28 @@ async def test_body_that_has_not_come_is_not_waited_for() -> None:
     assert body.arrived() == b"half"
 
 
+async def test_body_can_be_sent_again_when_all_of_it_is_here() -> None:
+    assert Body(None).is_whole
+    assert Body.of(b"x").is_whole
+    body = Body(reader(b"one", b"two"), 6)
+    assert not body.is_whole
+    await body.read()
+
+    assert body.is_whole
+
+
+async def test_rest_of_a_body_that_was_passed_on_in_part_is_not_the_whole() -> None:
+    source = reader(b"one", ended=False)
+    body = Body(source, 6)
+    async for _ in body.pieces():
+        break
+    source.feed_data(b"two")
+    source.feed_eof()
+
+    assert body.arrived() is None
+    assert not body.is_whole
+
+
 async def test_declared_length_past_the_limit_is_refused_before_a_byte_is_read() -> None:
     source = reader(b"123456", ended=False)
     body = Body(source, 6)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -59,6 +61,28 @@ def test_keys_that_are_added_at_once_are_all_there(path: Path) -> None:
 
     assert {key.id for key in added} < {key.id for key in key_ring.read(path)}
     assert len(key_ring.read(path)) == 25
+
+
+def test_file_stays_its_owners(path: Path) -> None:
+    key_ring.keys(path)
+    owner = 65534 if os.geteuid() == 0 else os.geteuid()
+    os.chown(path, owner, -1)
+    key_ring.add(path)
+
+    assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (owner, 0o600)
+
+
+def test_file_that_cannot_be_changed_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key_ring.keys(path)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(VaultFault, match=r"no key can be added to .*No space left"):
+        key_ring.add(path)
+    assert [key.id for key in key_ring.read(path)] == ["embedded"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["master.key"]
 
 
 def test_blank_lines_and_blanks_do_no_harm(path: Path) -> None:

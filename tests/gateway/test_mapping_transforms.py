@@ -205,6 +205,21 @@ def test_host_that_is_signed_is_the_host_that_is_sent(url: str) -> None:
     assert Target(urlsplit(url), "owner", 1).host_field == b"Host: " + host + b"\r\n"
 
 
+def test_signature_is_for_the_one_host_that_the_targets_have() -> None:
+    def signed(*urls: str) -> Any:
+        targets = tuple({"url": url} for url in urls)
+        return mapped(targets=targets, **AWS).finish
+
+    same = signed("https://a.example", "https://A.example")
+    assert same.keywords["host"] == b"a.example"
+    with pytest.raises(AuthFault, match="for one host"):
+        signed("https://a.example", "https://b.example")
+    with pytest.raises(AuthFault, match="for one host"):
+        signed("https://a.example", "https://a.example:8443")
+    several = ({"url": "https://a.example"}, {"url": "https://b.example"})
+    assert mapped(targets=several, auth_type="passthrough").finish is not None
+
+
 def test_callers_own_credential_passes_and_everything_else_of_the_gateway_stays() -> None:
     fields = [
         ("Authorization", "Bearer of.the.caller"), ("X-API-Key", "gw_x"), ("X-Team-Id", "t"),

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from gateway.breaker import State
 from gateway.metrics import CONTENT_TYPE, OVERHEAD_SECONDS, SECONDS, Histogram, Metrics, expose
+from gateway.targets import Standing
 
 NAMES = {
     "gateway_requests_total", "gateway_request_duration_seconds", "gateway_upstream_duration_seconds",
@@ -133,6 +135,18 @@ def test_counters_count_each_by_its_labels() -> None:
     assert value(metrics, "gateway_limit_decisions_total", **decisions) == 3
     assert value(metrics, "gateway_usage_records_total") == 7
     assert value(metrics, "gateway_usage_records_dropped_total") == 2
+
+
+def test_upstreams_are_told_as_they_stand_at_the_scrape() -> None:
+    metrics, standings = Metrics("1"), {"maps": Standing(State.CLOSED, 1.0)}
+    metrics.watch_upstreams(lambda: standings)
+    for standing in (Standing(State.HALF_OPEN, 0.75), Standing(State.OPEN, 0.0)):
+        standings["maps"] = standing
+
+        assert value(metrics, "gateway_breaker_state", connector="maps") == standing.state
+        assert value(metrics, "gateway_upstream_healthy", connector="maps") == standing.healthy
+    standings.clear()
+    assert value(metrics, "gateway_breaker_state", connector="maps") is None
 
 
 @pytest.mark.parametrize("method", ["BREW", "get", "", "G\nET", "X" * 5000, "\x00", "é"])

@@ -63,6 +63,19 @@ def test_connector_is_what_was_published() -> None:
         made.router.match("GET", "/b")
 
 
+def test_requests_go_to_the_base_url_or_to_the_targets_instead() -> None:
+    plain = compile_connector(snapshot(endpoint()), team="t", secrets={})
+    assert [made.url for made in plain.destinations] == [plain.base]
+    assert plain.hosts == ("api.example.com",)
+    targets = [{"url": "http://a.example.com:81", "weight": 3}, {"url": "https://b", "priority": 1}]
+    spread = compile_connector(snapshot(endpoint(), targets=targets), team="t", secrets={})
+
+    assert [(made.url.netloc, made.weight, made.priority) for made in spread.destinations] == [
+        ("a.example.com:81", 3, 0), ("b", 1, 1),
+    ]  # fmt: skip
+    assert spread.hosts == ("api.example.com", "a.example.com", "b")
+
+
 @pytest.mark.parametrize(
     ("own", "connector", "field", "value"),
     [

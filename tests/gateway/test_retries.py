@@ -44,7 +44,9 @@ def test_table_of_what_may_be_repeated(
 def test_table_of_answers_that_may_pass(told_s: float | None) -> None:
     is_short = told_s is None or told_s <= 2
     for status in range(200, 600):
-        expected = is_short and (status in {502, 503, 504} or (status == 429 and told_s is not None))
+        expected = is_short and (
+            status in {502, 503, 504} or (status == 429 and told_s is not None)
+        )
         assert may_pass(status, told_s) == expected, status
 
 
@@ -151,5 +153,3 @@ def test_budget_is_the_operators(percent: float) -> None:
         taken += 1
 
     assert taken == max(30, 10 * percent)
-
-

@@ -141,6 +141,14 @@ async def test_secret_that_does_not_open_is_told_and_left_alone(
     assert {row["key_id"] for row in (await stored(rows)).values()} == {"lost", "old", "new"}
 
 
+async def test_rotation_of_nothing_but_lost_secrets_ends(store: Database, rows: Rows) -> None:
+    await make(rows, 2)
+    await rows.run("UPDATE connector_secret SET key_id = 'lost'")
+    outcome = await rotate(store, VAULT, ignored)
+
+    assert (outcome.resealed, outcome.held, len(outcome.faults)) == (0, 0, 2)
+
+
 async def test_rows_that_others_hold_are_waited_for(
     store: Database, rows: Rows, database: Migrated
 ) -> None:

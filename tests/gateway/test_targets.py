@@ -219,13 +219,23 @@ def test_ejected_target_is_better_than_none() -> None:
 
 def test_share_of_healthy_targets_and_worst_state_are_told() -> None:
     among = targets(*(target(n) for n in "abcd"))
-    assert (among.healthy_share(0), among.state(0)) == (1, State.CLOSED)
+    assert among.standing(0) == (State.CLOSED, 1)
     fail(place(among, "a"), 0)
-    assert (among.healthy_share(0), among.state(0)) == (0.75, State.CLOSED)
+    assert among.standing(0) == (State.CLOSED, 0.75)
     open_breaker(place(among, "b"))
 
-    assert (among.healthy_share(0), among.state(0)) == (0.5, State.OPEN)
-    assert (among.healthy_share(5), among.state(5)) == (1, State.HALF_OPEN)
+    assert among.standing(0) == (State.OPEN, 0.5)
+    assert among.standing(5) == (State.HALF_OPEN, 1)
+
+
+def test_single_target_is_all_or_nothing() -> None:
+    among = targets()
+    only = next(iter(among.places.values()))
+    fail(only, 0, 19)
+    assert among.standing(0) == (State.CLOSED, 1)
+    fail(only, 0, 1)
+
+    assert [among.standing(now) for now in (0, 5)] == [(State.OPEN, 0), (State.HALF_OPEN, 1)]
 
 
 def test_target_that_stays_in_a_new_version_keeps_what_is_known_of_it() -> None:

@@ -116,8 +116,9 @@ async def test_worker_whose_settings_fail_leaves_nothing(
     database: Migrated, tmp_path: Path
 ) -> None:
     before = asyncio.all_tasks()
-    with pytest.raises(OSError, match="No such file"):
-        async with working(database.dsn, tmp_path, upstream={"ca_file": "/no/such/file"}):
+    keys = {"master_keys": [{"id": "first", "key": "not base64"}]}
+    with pytest.raises(VaultFault, match="not base64"):
+        async with working(database.dsn, tmp_path, secrets=keys):
             pass
 
     assert asyncio.all_tasks() == before

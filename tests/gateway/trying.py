@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from gateway.addresses import AddressPolicy, Allowed
 from gateway.attempts import Attempts, Lane
+from gateway.clock import Clock
 from gateway.exchange import Body, Exchange
 from gateway.metrics import Metrics
 from gateway.model import Connector
@@ -22,29 +24,25 @@ EVERY = ("GET", "HEAD", "PUT", "DELETE", "POST", "PATCH")
 KEY = (("Idempotency-Key", "key-1"),)
 
 
-class Hands(Protocol):
+class Hands(Clock, Protocol):
     """The fixture `clock`."""
 
-    def now(self) -> float: ...
-    def monotonic(self) -> float: ...
     def forward(self, seconds: float) -> None: ...
 
 
 class Trying:
     """Attempts, and what was noted of them."""
 
-    def __init__(self, upstreams: Upstreams, clock: Hands, **settings: Any) -> None:
+    def __init__(self, upstreams: Upstreams, clock: Clock, **settings: Any) -> None:
         self.metrics = Metrics("0")
         self.clock = clock
         self.waits: list[float] = []
-        chance = settings.pop("chance", lambda: 0.5)
-        self.attempts = Attempts(
-            upstreams, self.metrics, clock, chance, sleep=self._sleep, **settings
-        )
+        given = {"chance": lambda: 0.5, "sleep": self._sleep} | settings
+        self.attempts = Attempts(upstreams, self.metrics, clock, **given)
 
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
-        self.clock.forward(seconds)
+        cast("Hands", self.clock).forward(seconds)
 
     async def send(self, request: Exchange, most_bytes: int = 1 << 20) -> Answer:
         """What the filter `proxy` asks for."""
@@ -75,12 +73,14 @@ class Trying:
 
 
 @asynccontextmanager
-async def trying(clock: Hands, **settings: Any) -> AsyncIterator[Trying]:
+async def trying(clock: Clock, **settings: Any) -> AsyncIterator[Trying]:
     """Attempts whose connections are closed at the end; until then nothing was left taken."""
     upstreams = Upstreams(AddressPolicy(map(Allowed.parse, LOOPBACK)))
     made = Trying(upstreams, clock, **settings)
-    yield made
-    await upstreams.close()
+    try:
+        yield made
+    finally:
+        await upstreams.close()
     for lane in made.attempts._lanes.values():  # noqa: SLF001 - see above
         assert lane.slots.is_idle
         assert [place.in_flight for place in lane.targets.places.values()] == [0] * len(
@@ -116,7 +116,7 @@ def in_turn(*scripts: Script) -> Script:
     return script
 
 
-def status(code: int, *fields: str, body: bytes = b"no") -> Script:
+def status(code: int, *fields: str, body: bytes = b"") -> Script:
     """An answer with this status and these header lines."""
     lines = "".join(f"{line}\r\n" for line in fields).encode()
     framing = b"Content-Length: %d\r\n\r\n" % len(body)
@@ -143,3 +143,10 @@ async def hangs(call: Call) -> None:
 async def gather(count: int, work: Callable[[], Awaitable[Any]]) -> Sequence[Any]:
     """So many at the same time; what each came to, exceptions too."""
     return await asyncio.gather(*(work() for _ in range(count)), return_exceptions=True)
+
+
+def closed_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
