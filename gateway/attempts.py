@@ -147,16 +147,17 @@ class Attempts:
         """Wait for a slot, and pick anew: what was healthy before may not be any more."""
         place.breaker.abandoned(place.breaker.era)
         place.leave()
+        lane.slots.check()
         begun = self._now()
         try:
             await lane.slots.wait(deadline - begun)
-            try:
-                return lane.targets.pick(self._now())
-            except Rejected:
-                lane.slots.leave()
-                raise
         finally:
-            exchange.upstream_s = self._now() - begun
+            exchange.upstream_s = self._now() - begun  # it is the upstream that was waited for
+        try:
+            return lane.targets.pick(self._now())
+        except Rejected:
+            lane.slots.leave()
+            raise
 
     async def _next(self, lane: Lane, tried: tuple[Place, ...], wait_s: float) -> Place:
         """Wait, and pick a target, another one if there is one."""
@@ -241,11 +242,13 @@ class Attempts:
         found: dict[str, Standing] = {}
         for lane in self._lanes.values():
             slug, standing = lane.connector.slug, lane.targets.standing(now)
-            if (other := found.get(slug)) is not None:
-                worst, least = max(other.state, standing.state), min(other.healthy, standing.healthy)
-                standing = Standing(worst, least)
-            found[slug] = standing
+            other = found.get(slug)
+            found[slug] = standing if other is None else _worse(other, standing)
         return found
+
+
+def _worse(one: Standing, other: Standing) -> Standing:
+    return Standing(max(one.state, other.state), min(one.healthy, other.healthy))
 
 
 def _judge(outcome: Answer | Rejected, place: Place, now: float, era: int) -> None:

@@ -42,13 +42,17 @@ class Bulkhead:
         self.taken += 1
         return True
 
+    def check(self) -> None:
+        """Raises Rejected `overloaded` when too many wait already."""
+        if len(self._queue) >= self.most_waiting:
+            raise _overloaded("Too many requests wait for the upstream.")
+
     async def wait(self, most_s: float) -> None:
         """Take a slot when it is one's turn.
 
         Raises Rejected `overloaded` when too many wait already, or after `most_s` seconds.
         """
-        if len(self._queue) >= self.most_waiting:
-            raise _overloaded("Too many requests wait for the upstream.")
+        self.check()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue[turn] = None
         try:

@@ -28,26 +28,26 @@ class Place:
     Each choice is followed by one of `succeeded`, `failed` and `abandoned`, and by one `leave`.
     """
 
-    __slots__ = ("_ejected_for_s", "_ejected_until", "_failed_in_row", "_level", "breaker",
-                 "credit", "in_flight", "target", "weight")  # fmt: skip
+    __slots__ = ("_ejected_for_s", "_ejected_until", "_failed_in_row", "breaker", "credit",
+                 "in_flight", "level", "target", "weight")  # fmt: skip
 
     def __init__(self, breaker: Breaker) -> None:
         self._failed_in_row = 0
         self._ejected_until = 0.0
         self._ejected_for_s = 0.0
-        self._level: Sequence[Place] = ()
+        self.level: Sequence[Place] = ()
+        """All of one priority, where there are several."""
         self.breaker = breaker
         self.credit = 0
         self.in_flight = 0
         self.target: Target
         self.weight = 1
 
-    def settle(self, target: Target, weight: int, level: Sequence[Place]) -> None:
+    def settle(self, target: Target, weight: int) -> None:
         """Take over what a new version of the connector says."""
         self.target = target
         self.weight = weight
         self.credit = 0
-        self._level = level
 
     def leave(self) -> None:
         """A request is over, the last byte of its answer included."""
@@ -87,8 +87,8 @@ class Place:
         if self.is_ejected(now):
             return
         self._failed_in_row += 1
-        ejected = sum(other.is_ejected(now) for other in self._level)
-        if self._failed_in_row >= _FAILURES_IN_A_ROW and 2 * (ejected + 1) <= len(self._level):
+        ejected = sum(other.is_ejected(now) for other in self.level)
+        if self._failed_in_row >= _FAILURES_IN_A_ROW and 2 * (ejected + 1) <= len(self.level):
             self._ejected_for_s = min(max(2 * self._ejected_for_s, _EJECTED_S), _LONGEST_EJECTED_S)
             self._ejected_until = now + self._ejected_for_s
 
@@ -120,10 +120,12 @@ class Targets:
             if name in places:
                 continue  # the same origin, written in another way
             place = self.places.get(name) or Place(Breaker(self._settings))
-            level = levels.setdefault(destination.priority, [])
-            level.append(place)
-            place.settle(target, destination.weight, level)
+            place.settle(target, destination.weight)
+            levels.setdefault(destination.priority, []).append(place)
             places[name] = place
+        for level in levels.values():
+            for place in level:
+                place.level = level if len(level) > 1 else ()
         self.places = places
         self._levels = [*levels.values()]
         self._only = next(iter(places.values())) if len(places) == 1 else None

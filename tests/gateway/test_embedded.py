@@ -208,7 +208,7 @@ async def test_orphan_is_ended_and_replaced(place: Path, eventually: Eventually)
     private = place / "data/postgresql"
     command = [str(binaries(os.environ) / "postgres"), "-D", str(private / "data"), "-h", ""]
     command += ["-c", f"unix_socket_directories={private}"]
-    with subprocess.Popen(  # noqa: ASYNC220 - uvloop's cannot run as another account
+    with subprocess.Popen(
         command, user=account_of(place / "data"), cwd="/", stderr=subprocess.DEVNULL
     ) as orphan:
         try:
@@ -227,7 +227,7 @@ async def test_lock_file_of_a_dead_server_is_not_believed(place: Path, command: 
     async with Postgres(place / "data", os.environ, OPTIONS) as postgres:
         left = (private / "data/postmaster.pid").read_text()
     account = account_of(place / "data")
-    with subprocess.Popen(command, user=account, cwd="/") as other:  # noqa: ASYNC220 - nobody may wait for it
+    with subprocess.Popen(command, user=account, cwd="/") as other:
         if command == ["true"]:
             os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - it ends at once
         for lock_file in (private / "data/postmaster.pid", private / ".s.PGSQL.5432.lock"):
