@@ -8,6 +8,7 @@ import pytest
 
 from admin.connectors import CREATE
 from admin.targets import origins
+from admin.templates import filled
 from gateway.model import Destination, compile_connector
 from tests.admin.client import Fetch, Make, User, refused_at
 
@@ -175,3 +176,13 @@ def test_origins_of_a_connector_from_before_there_were_targets() -> None:
     row = {"upstream_base_url": "https://maps.example.com/v2"}
 
     assert origins(row) == {("https", "maps.example.com", 443)}
+
+
+def test_template_for_another_base_url_brings_no_targets_along() -> None:
+    connector = with_targets(A)
+    template = {"connector": connector, "endpoints": [], "variables": []}
+    given: dict[str, Any] = {"variables": {}}
+
+    assert filled(template, given)["targets"] == [{"url": A}]
+    moved = filled(template, {**given, "upstream_base_url": "https://other.example.com"})
+    assert (moved["targets"], moved["allowedHosts"]) == ([], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 from typing import Any
@@ -20,6 +21,7 @@ from tests.gateway.trying import (
     asking,
     closed_port,
     closes,
+    deaf_port,
     in_turn,
     resets,
     status,
@@ -214,6 +216,18 @@ async def test_nothing_was_sent_so_that_anything_may_be_tried_again(
     assert await tries.outcome(request) == "upstream_unavailable"
     assert (len(tries.waits), request.attempts) == (2, 0)
     assert tries.metrics.retries == {"up": 2}
+
+
+async def test_each_attempt_has_its_own_time_to_connect(tries: Trying) -> None:
+    with deaf_port() as port:
+        at = upstream_of(f"http://127.0.0.1:{port}", retries=2, connect_timeout=100)
+        begun = asyncio.get_running_loop().time()
+        request = asking(at, "POST", body=b"pay")
+
+        assert await tries.outcome(request) == "upstream_timeout"
+        took_s = asyncio.get_running_loop().time() - begun
+    assert (len(tries.waits), request.attempts) == (2, 0)
+    assert 0.3 <= took_s < 2
 
 
 async def test_blocked_address_is_not_tried_again(tries: Trying) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, cast
 
 from gateway.addresses import AddressPolicy, Allowed
@@ -150,3 +150,15 @@ def closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
     return port
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port of this machine where nobody takes connections: its queue of one is full."""
+    with socket.socket() as listener, socket.socket() as waiting, socket.socket() as also_waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for first in (waiting, also_waiting):
+            first.setblocking(False)
+            first.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
