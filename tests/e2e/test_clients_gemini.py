@@ -26,8 +26,8 @@ def made(open_directory: Path) -> Iterator[tuple[str, str]]:
 
 
 def connect(url: str, key: str) -> genai.Client:
-    """The client asks for version v1 when it isn't told; the template has v1beta."""
-    options = types.HttpOptions(base_url=url, api_version="v1beta", timeout=20_000)
+    """Nothing but another base URL and a gateway key."""
+    options = types.HttpOptions(base_url=url, timeout=20_000)
     return genai.Client(api_key=key, vertexai=False, http_options=options)
 
 

@@ -265,3 +265,20 @@ async def test_pipeline_serves_many_exchanges_each_on_its_own() -> None:
     answers = [await pipeline(exchange()) for _ in range(3)]
 
     assert [len(answer.headers) for answer in answers] == [1, 1, 1]
+
+
+class Renamed(Recording):
+    """Calls the rest of the list by another name."""
+
+    async def __call__(self, exchange: Exchange, rest: Proceed, /) -> Response:
+        response = await rest(exchange)
+        response.headers.append((b"X-Renamed", b"yes"))
+        return response
+
+
+async def test_the_rest_of_the_list_may_have_any_name() -> None:
+    filters = [Renamed(Options(), NO_RUNTIME), Answering(Options(), NO_RUNTIME)]
+
+    response = await fold(filters)(exchange())
+
+    assert (b"X-Renamed", b"yes") in response.headers

@@ -1,4 +1,4 @@
-"""The Gemini API, version v1beta, with the key in its header."""
+"""The Gemini API, versions v1beta and v1, with the key in its header."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ def _answer(seen: Seen) -> web.Response:
     if seen.all("x-goog-api-key") != [SECRETS["token"]] or seen.all("Authorization"):
         return _fault(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.")
     model = {"name": f"models/{MODEL}", "version": "001", "inputTokenLimit": 1048576}
-    if seen.method == "GET" and seen.path == _MODELS:
+    path = re.sub("^/v1/", "/v1beta/", seen.path)  # both versions have these methods
+    if seen.method == "GET" and path == _MODELS:
         return reply({"models": [model]})
-    match = re.fullmatch(rf"{_MODELS}/([^/:]+)(?::([A-Za-z]+))?", seen.path)
+    match = re.fullmatch(rf"{_MODELS}/([^/:]+)(?::([A-Za-z]+))?", path)
     if match is None or match[1] != MODEL:
         return _fault(404, "NOT_FOUND", "models/none is not found for API version v1beta")
     if seen.method == "GET" and match[2] is None:
