@@ -16,12 +16,22 @@ from typing import Any
 import asyncpg
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from gateway.config import DEFAULT_PIPELINE
 from gateway.database import Database
 from gateway.embedded import Postgres
 from tests.dataplane import Gateway, running
 from tests.loopback import Upstream
+
+# How long a property takes to draw says something of the machine, nothing of the gateway.
+settings.register_profile(
+    "gateway",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("gateway")
 
 _QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _NUMBERS = itertools.count()

@@ -86,6 +86,7 @@ def _rate_limit() -> Settings:
             "token_bucket": bucket,
             "filter_enabled": always,
             "filter_enforced": always,
+            "enable_x_ratelimit_headers": "DRAFT_VERSION_03",  # ours tells callers their limits too
         },
     }
 
