@@ -146,7 +146,7 @@ async def test_deadline_is_the_endpoints(runtime: Runtime, upstream: Upstream) -
     refused = await refusal_of(Proxy(Options(), runtime), request)
 
     assert (refused.code, refused.status, request.attempts) == ("upstream_timeout", 504, 1)
-    assert 0.1 <= request.upstream_s < 5
+    assert 0.09 <= request.upstream_s < 5  # the loop's clock counts milliseconds
 
 
 async def test_it_reads_and_fills_what_it_says(runtime: Runtime, upstream: Upstream) -> None:

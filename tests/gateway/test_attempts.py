@@ -227,7 +227,7 @@ async def test_each_attempt_has_its_own_time_to_connect(tries: Trying) -> None:
         assert await tries.outcome(request) == "upstream_timeout"
         took_s = asyncio.get_running_loop().time() - begun
     assert (len(tries.waits), request.attempts) == (2, 0)
-    assert 0.3 <= took_s < 2
+    assert 0.29 <= took_s < 5  # the loop's clock counts milliseconds
 
 
 async def test_blocked_address_is_not_tried_again(tries: Trying) -> None:
