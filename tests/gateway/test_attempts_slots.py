@@ -113,15 +113,15 @@ async def test_nothing_waits_beyond_the_endpoints_time(upstream: Upstream) -> No
     upstream.script = hangs
     loop = asyncio.get_running_loop()
     async with trying(SystemClock()) as tries:
-        at = upstream_of(upstream.url, max_connections=1, timeout=600)
+        at = upstream_of(upstream.url, max_connections=1, timeout=2000)
         begun = loop.time()
-        first = asking(upstream_of(upstream.url, timeout=300))
+        first = asking(upstream_of(upstream.url, timeout=1000))
         first.connector = at
         outcomes = await asyncio.gather(*start(tries, first, asking(at), asking(at)))
         took_s = loop.time() - begun
 
     assert outcomes == ["upstream_timeout", "upstream_timeout", "overloaded"]
-    assert 0.59 <= took_s < 5  # the loop's clock counts milliseconds
+    assert 1.99 <= took_s < 3  # the loop's clock counts milliseconds
     assert len(upstream.calls) == 2
 
 
