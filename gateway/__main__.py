@@ -15,7 +15,7 @@ import uvloop
 from admin.api import application as admin_application
 from admin.control import Control
 from gateway import __version__, key_ring, pipeline
-from gateway.config import Settings, read
+from gateway.config import read
 from gateway.console import Screen, complain
 from gateway.database import Database, DatabaseAway, MigrationFault
 from gateway.demonstration import DemoFault
@@ -24,6 +24,7 @@ from gateway.listeners import ListenFault
 from gateway.options import OptionFaults
 from gateway.rotation import Outcome, rotate
 from gateway.serving import Plan, serve
+from gateway.settings import Settings
 from gateway.tokens import TokenFault
 from gateway.vault import VaultFault
 from gateway.wiring import MASTER_KEY_FILE, Worker, tokens_of, vault_of

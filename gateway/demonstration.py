@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import orjson
 
 from gateway.addresses import AddressPolicy, Allowed
-from gateway.config import ReferenceSettings, Settings
 from gateway.demo import DemoUpstream
 from gateway.exchange import Body, Outgoing
+from gateway.settings import ReferenceSettings, Settings
 from gateway.tokens import Tokens
 from gateway.upstream import Bounds, Target, Upstreams
 

@@ -19,13 +19,13 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway import demonstration, listeners, logs, pipeline, status, wiring
-from gateway.config import Settings
 from gateway.console import Screen, complain
 from gateway.database import Database
 from gateway.demo import DemoUpstream
 from gateway.embedded import Postgres
 from gateway.pipeline import Stage
 from gateway.server import DATA_PLANE, Server
+from gateway.settings import Settings
 from gateway.tasks import Tasks
 from gateway.wiring import Worker
 

@@ -16,13 +16,13 @@ from gateway import __version__, key_ring
 from gateway.addresses import AddressPolicy, Allowed
 from gateway.attempts import Attempts
 from gateway.clock import SystemClock, utc_now
-from gateway.config import Settings
 from gateway.database import Database, DatabaseAway
 from gateway.directory import Directory
 from gateway.limiter import Limiter
 from gateway.metrics import Metrics
 from gateway.model import Caller, Plan
 from gateway.runtime import Runtime
+from gateway.settings import Settings
 from gateway.tasks import Tasks
 from gateway.tokens import TokenRules, Tokens, TrustedKey
 from gateway.upstream import Upstreams

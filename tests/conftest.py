@@ -18,9 +18,9 @@ import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 
-from gateway.config import DEFAULT_PIPELINE
 from gateway.database import Database
 from gateway.embedded import Postgres
+from gateway.settings import DEFAULT_PIPELINE
 from tests.dataplane import Gateway, running
 from tests.loopback import Upstream
 

@@ -16,13 +16,13 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway import keys, pipeline, wiring
-from gateway.config import DEFAULT_PIPELINE, Settings
 from gateway.exchange import Body, Exchange, Filter, Proceed, Response
 from gateway.ids import uuid7
 from gateway.model import Caller, Connector, Plan, compile_connector
 from gateway.options import load
 from gateway.problems import Rejected
 from gateway.server import Server
+from gateway.settings import DEFAULT_PIPELINE, Settings
 from gateway.vault import Vault
 from gateway.wiring import Worker
 from tests.loopback import PATIENCE_S, Client, Fields, Message

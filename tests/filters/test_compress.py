@@ -11,11 +11,11 @@ from typing import Any, cast
 import pytest
 
 from filters.compress import Compress, Options
-from gateway.config import DEFAULT_PIPELINE
 from gateway.exchange import Exchange, Response
 from gateway.options import OptionFaults, load
 from gateway.pipeline import plan
 from gateway.runtime import Runtime
+from gateway.settings import DEFAULT_PIPELINE
 from tests.dataplane import Gateway, answering, assert_honest, exchange
 from tests.loopback import Call, Fields, Reader, Upstream, chunked
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from filters.concurrency import Concurrency, Options
-from gateway.config import DEFAULT_PIPELINE
 from gateway.exchange import Exchange, Response
 from gateway.options import OptionFaults, load
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
+from gateway.settings import DEFAULT_PIPELINE
 from tests.dataplane import (
     Gateway,
     answering,

@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from filters.cors import Cors, Options
-from gateway.config import DEFAULT_PIPELINE
 from gateway.exchange import Exchange, RawHeaders, Response
 from gateway.options import OptionFaults, load
 from gateway.pipeline import plan
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
+from gateway.settings import DEFAULT_PIPELINE
 from tests.dataplane import Gateway, answering, assert_honest, exchange, unreachable
 from tests.loopback import Call, Fields, Upstream
 

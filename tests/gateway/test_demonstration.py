@@ -10,8 +10,8 @@ import pytest
 
 from gateway import demonstration
 from gateway.addresses import AddressPolicy, Allowed
-from gateway.config import Settings
 from gateway.demo import DemoUpstream
+from gateway.settings import Settings
 from tests.e2e.process import Gateway
 
 

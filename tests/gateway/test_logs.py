@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import keys
-from gateway.config import (
+from gateway.exchange import Body, Exchange, Outgoing
+from gateway.logs import JsonLines, access_fields, configure
+from gateway.model import Caller, Plan, compile_connector
+from gateway.settings import (
     AuthSettings,
     DatabaseSettings,
     MasterKeySettings,
@@ -22,9 +25,6 @@ from gateway.config import (
     Settings,
     TrustedKeySettings,
 )
-from gateway.exchange import Body, Exchange, Outgoing
-from gateway.logs import JsonLines, access_fields, configure
-from gateway.model import Caller, Plan, compile_connector
 from gateway.tokens import TokenRules, Tokens, TrustedKey
 from gateway.upstream_auth import Injection
 from gateway.vault import MasterKey, Reference, Vault

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from gateway.config import DEFAULT_PIPELINE
 from gateway.exchange import Body, Exchange, Proceed, Response
 from gateway.options import OptionFaults, whole
 from gateway.pipeline import build, fold, plan
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
+from gateway.settings import DEFAULT_PIPELINE
 
 NO_RUNTIME = cast("Runtime", None)  # the filters of this file ask nothing of it
 HERE = __name__

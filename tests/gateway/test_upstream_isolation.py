@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import DEFAULT_PIPELINE
+from gateway.settings import DEFAULT_PIPELINE
 from tests.dataplane import Gateway, endpoint
 from tests.loopback import Call, Client, Fields, Reader, Upstream, message, request, saying
 

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway import wiring
-from gateway.config import Settings
 from gateway.options import load
+from gateway.settings import Settings
 from gateway.tokens import TokenFault
 from gateway.vault import VaultFault
 from tests.dataplane import Gateway, Migrated, connect, running, working

@@ -1,0 +1,268 @@
+"""The settings of the operator: what each section of the configuration may say, and its defaults."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any, Final
+
+from gateway.addresses import Allowed
+from gateway.breaker import BreakerSettings
+from gateway.options import entries, number, raw, section, switch, text, texts, whole
+from gateway.tokens import ALGORITHMS, HMAC, check_key
+
+_LISTEN: Final = re.compile(r"unix:/.+|(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}").fullmatch
+
+DEFAULT_PIPELINE: Final = (
+    "usage", "respond", "authenticate", "resolve", "authorize", "rate_limit", "quota", "validate",
+    "transform", "proxy",
+)  # fmt: skip
+
+
+def _listen(value: str) -> None:
+    if not _LISTEN(value):
+        raise ValueError("neither host:port nor unix:/path")
+    if not value.startswith("unix:") and int(value.rpartition(":")[2]) > 65535:
+        raise ValueError("a port is at most 65535")
+
+
+def _url(value: str) -> None:
+    if not re.fullmatch(r"https?://[^\s/?#]+[^\s#]*", value):
+        raise ValueError("not an http or https URL")
+
+
+def _base_path(value: str) -> None:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", value):
+        raise ValueError("a path prefix begins with a slash and does not end with one")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The listener for callers."""
+
+    listen: str = text(
+        "127.0.0.1:8080",
+        "Where callers, the admin API and the UI come in: host:port or unix:/path.",
+        check=_listen,
+    )
+    base_path: str = text(
+        "",
+        "The path prefix that a proxy in front leaves on requests, such as /tools/gateway.",
+        check=_base_path,
+    )
+    trusted_proxies: tuple[str, ...] = texts(
+        (),
+        "Networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8.",
+        check=ip_network,
+    )
+    drain_s: float = number(
+        30.0, "How long requests in flight may take when the gateway is told to stop, in seconds."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """The admin plane."""
+
+    listen: str | None = text(
+        None,
+        "A listener for the admin API and the UI alone; null shares server.listen.",
+        optional=True,
+        check=_listen,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSettings:
+    """Metrics and health."""
+
+    listen: str = text(
+        "127.0.0.1:8081", "Where /metrics, /healthz and /readyz answer.", check=_listen
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """PostgreSQL."""
+
+    dsn: str | None = text(
+        None,
+        "postgresql://user:password@host:5432/name; null runs an embedded PostgreSQL in the data directory.",
+        optional=True,
+        secret=True,
+    )
+    most_connections: int = whole(
+        10, "How many connections one process may open.", least=2, most=1000
+    )
+    timeout_s: float = number(5.0, "How long to wait for a connection, in seconds.", least=0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKeySettings:
+    """A key that JWTs may be signed with."""
+
+    algorithm: str = text("HS256", "The one algorithm this key is for.", choices=ALGORITHMS)
+    secret: str | None = text(
+        None,
+        "The shared secret of a HMAC algorithm: at least 32, 48 or 64 bytes for HS256, HS384, HS512.",
+        optional=True,
+        secret=True,
+    )
+    public_key: str | None = text(None, "The PEM of an asymmetric algorithm.", optional=True)
+    jwks_url: str | None = text(
+        None, "Where the issuer publishes its keys (RFC 7517).", optional=True, check=_url
+    )
+    kid: str = text("", "The key's id, when tokens name one.")
+
+    def __post_init__(self) -> None:
+        """Refuse what the types alone let through."""
+        given = [v for v in (self.secret, self.public_key, self.jwks_url) if v is not None]
+        if len(given) != 1:
+            raise ValueError("give one of secret, public_key and jwks_url")
+        if (self.algorithm in HMAC) != (self.secret is not None):
+            raise ValueError("secret goes with HS256, HS384 and HS512, and only with them")
+        if self.jwks_url is None:
+            check_key(self.algorithm, given[0])
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """JSON Web Tokens of users and of the admin plane."""
+
+    issuer: str = text("service-gateway", "What `iss` must be.")
+    audience: str = text("service-gateway", "What `aud` must be or hold.")
+    keys: tuple[TrustedKeySettings, ...] = entries(
+        (),
+        "Keys that sign tokens; none: an HS256 key made in the data directory.",
+        TrustedKeySettings,
+    )
+    leeway_s: float = number(30.0, "How far clocks may differ, in seconds.", most=300)
+    longest_life_s: float = number(
+        86_400.0, "The longest life (exp - iat) that a token may have, in seconds.", least=1
+    )
+    user_claim: str = text("sub", "The claim that names the user.")
+    teams_claim: str = text("teams", "The claim with the teams: a list, or a map of team to role.")
+    role_claim: str = text(
+        "role", "The claim with the role when teams are a list: viewer, editor or admin."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MasterKeySettings:
+    """A key that seals secrets."""
+
+    id: str = text("", "The key's name, stored with every secret that it sealed.")
+    key: str = text("", "32 random bytes, base64.", secret=True)
+
+    def __post_init__(self) -> None:
+        """Refuse what the types alone let through."""
+        if not self.id or not self.key:
+            raise ValueError("a master key has an id and a key")
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSettings:
+    """An environment variable that connectors may use as a secret."""
+
+    name: str = text("", "The variable's name.")
+    hosts: tuple[str, ...] = texts((), "The upstream hosts that may get its value.")
+
+    def __post_init__(self) -> None:
+        """Refuse what the types alone let through."""
+        if not self.name or not self.hosts:
+            raise ValueError("a reference has a name and hosts")
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSettings:
+    """Secrets of connectors."""
+
+    master_keys: tuple[MasterKeySettings, ...] = entries(
+        (), "The first seals, all open; none: a key made in the data directory.", MasterKeySettings
+    )
+    environment: tuple[ReferenceSettings, ...] = entries(
+        (), "Environment variables that a connector may name as env:NAME.", ReferenceSettings
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """Connections to upstreams."""
+
+    allow_networks: tuple[str, ...] = texts(
+        (),
+        "Private networks that connectors may reach, such as 10.0.0.0/8 or 127.0.0.1:9000; public addresses always may be.",
+        check=Allowed.parse,
+    )
+    idle_s: float = number(15.0, "How long an unused connection is kept, in seconds.")
+    dns_ttl_s: int = whole(10, "How long a resolved name is kept, in seconds.")
+    ca_file: str | None = text(
+        None,
+        "A PEM file of certificate authorities instead of the system's.",
+        optional=True,
+        check=lambda path: ssl.create_default_context(cafile=path),
+    )
+    retry_percent: float = number(
+        10.0, "How many retries a connector may have for a hundred requests; a few a second always."
+    )
+    breaker: BreakerSettings = section(BreakerSettings, "When an upstream's target is left alone.")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """The numbers of a team's `default` plan when it is first made."""
+
+    rate_limit: int = whole(100, "Requests per window.")
+    rate_window_s: int = whole(60, "The window, in seconds.", least=1)
+    daily_quota: int | None = whole(10_000, "Requests per day; null: no quota.", optional=True)
+    monthly_quota: int | None = whole(100_000, "Requests per month; null: no quota.", optional=True)
+    max_request_size: int = whole(1_048_576, "The largest request body, in bytes.")
+    max_response_size: int = whole(
+        10_485_760, "The largest answer, in bytes; event streams have no limit."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSettings:
+    """Usage records."""
+
+    flush_every_s: float = number(
+        0.5, "How long a record waits before it is written, in seconds.", least=0.01
+    )
+    most_waiting: int = whole(
+        200_000, "How many records may wait in memory while PostgreSQL is away.", least=1000
+    )
+    keep_days: int = whole(30, "How many days of records are kept.", least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """Logs, one JSON object a line on standard output."""
+
+    level: str = text(
+        "INFO",
+        "The least severe level that is written.",
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+    )
+    access: bool = switch(False, "Whether each request of the data plane makes a line.")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the operator can say."""
+
+    server: ServerSettings = section(ServerSettings, "The listener for callers.")
+    admin: AdminSettings = section(AdminSettings, "The admin plane.")
+    status: StatusSettings = section(StatusSettings, "Metrics and health.")
+    database: DatabaseSettings = section(DatabaseSettings, "PostgreSQL.")
+    auth: AuthSettings = section(AuthSettings, "JSON Web Tokens.")
+    secrets: SecretSettings = section(SecretSettings, "Secrets of connectors.")
+    upstream: UpstreamSettings = section(UpstreamSettings, "Connections to upstreams.")
+    pipeline: tuple[Any, ...] = raw(
+        DEFAULT_PIPELINE, "The filters that a request passes, the outermost first."
+    )
+    limits: LimitSettings = section(LimitSettings, "A team's default plan.")
+    usage: UsageSettings = section(UsageSettings, "Usage records.")
+    log: LogSettings = section(LogSettings, "Logs.")
