@@ -1,5 +1,7 @@
 """Who calls: a gateway key (`gw_…`) or a user's JWT, from Authorization, else from X-API-Key.
 
+Browsers can set neither on a WebSocket or an EventSource: there a subprotocol
+`service-gateway.key.…`, or a query parameter where the options name one, holds it.
 An Authorization that is for the upstream, no key and no token of ours, stands beside a key there.
 
 Answers 401 `unauthenticated`, with one text for every reason, and 403 `forbidden` when a user asks
@@ -10,17 +12,18 @@ instead of 401; a good credential from there still works, as it may be a neighbo
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar, Final
 
-from gateway import keys
+from gateway import browsers, keys
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.limiter import Rate
 from gateway.model import Caller
-from gateway.options import texts, whole
+from gateway.options import text, texts, whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 from gateway.tokens import TokenFault
@@ -29,6 +32,12 @@ log = logging.getLogger(__name__)
 
 _CHALLENGE: Final = (b"WWW-Authenticate", b'Bearer realm="service-gateway"')
 _USUAL_HEADERS: Final = ("X-API-Key", "X-Goog-Api-Key")
+_PARAMETER: Final = re.compile(r"[A-Za-z0-9._~-]+").fullmatch
+
+
+def _check_parameter(name: str) -> None:
+    if not _PARAMETER(name):
+        raise ValueError("not a name of letters, digits, '.', '_', '~' and '-'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,13 @@ class Options:
     key_headers: tuple[str, ...] = texts(
         _USUAL_HEADERS,
         "Header fields that may hold a key when there is no Authorization; never sent upstream.",
+    )
+    query_parameter: str | None = text(
+        None,
+        "A query parameter that may hold the credential when no field does, for EventSource and "
+        "WebSocket in browsers; never sent upstream nor recorded; null: none.",
+        optional=True,
+        check=_check_parameter,
     )
     failures_per_minute: int = whole(
         10,
@@ -61,14 +77,22 @@ class Authenticate:
         self._tokens = runtime.tokens
         self._limiter = runtime.limiter
         self._failures = options.failures_per_minute
+        self._parameter = options.query_parameter
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+        offer, spare = None, ""
+        if browsers.SUBPROTOCOLS in exchange.headers:
+            offer = browsers.take_offer(exchange)
+        if self._parameter is not None:
+            spare = browsers.take_parameter(exchange, self._parameter)
+        if offer is not None:
+            spare = offer.credential
         try:
-            credential = self._credential(exchange)
+            credential = self._credential(exchange.headers, spare)
             if credential.startswith(keys.PREFIX):
                 exchange.caller = await self._by_key(credential)
             else:
-                exchange.caller = await self._by_token(credential, exchange)
+                exchange.caller = await self._by_token(credential, exchange, spare)
         except Rejected as rejected:
             if rejected.code == "unauthenticated" and self._failures:
                 await self._count_failure(exchange.client_address)
@@ -79,7 +103,10 @@ class Authenticate:
                 for name, value in exchange.raw_headers
                 if name.lower().replace(b"_", b"-") not in self._hidden
             )
-        return await proceed(exchange)
+        response = await proceed(exchange)
+        if offer is not None:
+            offer.answer(response)
+        return response
 
     async def _count_failure(self, client_address: str) -> None:
         """Raises Rejected `rate_limited` for one failure too many."""
@@ -93,23 +120,26 @@ class Authenticate:
                 retry_after_s=decision.refusing.retry_after_s,
             )
 
-    def _credential(self, exchange: Exchange) -> str:
-        headers = exchange.headers
+    def _credential(self, headers: Mapping[str, str], spare: str) -> str:
         if (field := headers.get("authorization")) is not None:
             scheme, _, credential = field.partition(" ")
             if scheme.lower() == "bearer" and credential:
                 return credential.strip()
-            return self._key_beside(headers)
+            return self._key_beside(headers, spare)
         for name in self._key_headers:
             if value := headers.get(name):
                 return value
+        if spare:
+            return spare
         raise refused()
 
-    def _key_beside(self, headers: Mapping[str, str]) -> str:
+    def _key_beside(self, headers: Mapping[str, str], spare: str) -> str:
         """The gateway key of a request whose Authorization is not for us."""
         for name in self._key_headers:
             if (value := headers.get(name, "")).startswith(keys.PREFIX):
                 return value
+        if spare.startswith(keys.PREFIX):
+            return spare
         raise refused()
 
     async def _by_key(self, value: str) -> Caller:
@@ -132,12 +162,12 @@ class Authenticate:
             raise refused()
         return caller
 
-    async def _by_token(self, token: str, exchange: Exchange) -> Caller:
+    async def _by_token(self, token: str, exchange: Exchange, spare: str) -> Caller:
         try:
             identity = await self._tokens.verify(token)
         except TokenFault as fault:
             log.debug("token refused", extra={"reason": str(fault)})
-            return await self._by_key(self._key_beside(exchange.headers))
+            return await self._by_key(self._key_beside(exchange.headers, spare))
         team = exchange.headers.get("x-team-id", "")
         if not team and len(identity.teams) == 1:
             team = next(iter(identity.teams))

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.runtime import Runtime
-from gateway.upstream import Bounds
+from gateway.tunnel import Tunnel
+from gateway.upstream_answer import Bounds
 from gateway.wire import has_no_body
 
 
@@ -40,6 +41,9 @@ class Proxy:
         answer = await self._attempts.send(exchange, limits)
         exchange.source = "upstream"
         if has_no_body(exchange.method, answer.status):
+            if answer.is_switched:
+                tunnel = Tunnel(answer, exchange.body)
+                return Response(answer.status, answer.headers, tunnel.pieces(), tunnel=tunnel)
             return Response(answer.status, answer.headers, b"", answer.length)
         if answer.body is not None:
             return Response(answer.status, answer.headers, answer.body)

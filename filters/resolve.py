@@ -1,7 +1,8 @@
 """Which connector and endpoint: the slug within the caller's team, then the most specific pattern.
 
 Answers 404 `connector_not_found` (a draft of one's own team says so) or `endpoint_not_found`, 405
-`method_not_allowed`, and 400 `bad_request` for a path that can be read in two ways.
+`method_not_allowed`, and 400 `bad_request` for a path that can be read in two ways. OPTIONS never goes
+on to an upstream; with `Max-Forwards: 0` it gets 204 and `Allow`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,17 @@ class Resolve:
                 "connector_not_found", f"The connector {slug} is a draft: publish it to call it."
             )
         exchange.connector = connector
-        match = connector.router.match(exchange.method, slash + rest)
+        try:
+            match = connector.router.match(exchange.method, slash + rest)
+        except Rejected as rejected:
+            if rejected.code == "method_not_allowed" and _is_for_us(exchange):
+                return Response(204, rejected.headers)
+            raise
         exchange.endpoint = match.route
         exchange.params = match.params
         return await proceed(exchange)
+
+
+def _is_for_us(exchange: Exchange) -> bool:
+    """True for an OPTIONS that no intermediary may pass on (RFC 9110 7.6.2)."""
+    return exchange.method == "OPTIONS" and exchange.headers.get("max-forwards") == "0"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from gateway import websocket
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.runtime import Runtime
 
@@ -38,5 +39,7 @@ class Transform:
             if exchange.body.limit_bytes is None:
                 exchange.body.limit(_MOST_BYTES)
             await exchange.body.read()
-        exchange.outgoing = mapped.outgoing(exchange)
+        outgoing = exchange.outgoing = mapped.outgoing(exchange)
+        if exchange.may_switch:
+            websocket.ask(exchange, outgoing)
         return await proceed(exchange)

@@ -42,6 +42,7 @@ class Usage:
     options: ClassVar[type[Any]] = Options
     needs: ClassVar[frozenset[str]] = frozenset()
     gives: ClassVar[frozenset[str]] = frozenset({"record"})
+    explained: ClassVar[bool] = False  # what is only explained did not happen
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
         self._options = options
@@ -64,7 +65,7 @@ class Usage:
             raise
         exchange.status = response.status
         exchange.first_byte_s = time.perf_counter() - exchange.started_s
-        if has_no_body(exchange.method, response.status):
+        if response.tunnel is None and has_no_body(exchange.method, response.status):
             self.record(exchange)
         elif isinstance(response.body, bytes):
             exchange.bytes_out = len(response.body)

@@ -184,21 +184,23 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
     return None
 
 
-def client_address(peer: Any, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
-    """The peer, or the first untrusted hop of `X-Forwarded-For` counted from the right.
+def hops(peer: Any, forwarded: Sequence[str], trusted: Sequence[Network]) -> tuple[str, ...]:
+    """The way of a request: its client's address, then those of the trusted proxies up to the peer.
 
+    The client is the peer, or the first untrusted hop of `X-Forwarded-For` counted from the right.
     `peer` is a socket's peer name; an empty address is that of a Unix socket, and whoever may open
     that is trusted.
     """
     address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
     if not trusted:
-        return address
-    hops = ",".join(forwarded).split(",")
-    for hop in reversed([hop.strip() for hop in hops if hop.strip()]):
-        if not _is_in(address, trusted) or not _is_address(hop):
+        return (address,)
+    way = [address]
+    told = ",".join(forwarded).split(",")
+    for hop in reversed([hop.strip() for hop in told if hop.strip()]):
+        if not _is_in(way[-1], trusted) or not _is_address(hop):
             break
-        address = hop
-    return address
+        way.append(hop)
+    return tuple(reversed(way))
 
 
 def _is_in(address: str, networks: Sequence[Network]) -> bool:

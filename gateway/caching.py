@@ -233,6 +233,8 @@ def bypasses(exchange: Exchange, asked: Directives) -> str | None:
         return "bypass"
     if any(name in headers for name in _BYPASSING):
         return "bypass"
+    if exchange.connector.definition.forwarded_headers != "none":
+        return "bypass"  # the upstream knows who asks, under which name, and may answer by it
     return "request" if "no-store" in asked else None
 
 

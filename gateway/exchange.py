@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.limiter import Standing
     from gateway.model import Caller, Connector, Endpoint
     from gateway.runtime import Runtime
+    from gateway.tunnel import Tunnel
 
 RawHeaders = list[tuple[bytes, bytes]]
 _PATIENCE_S: Final = 30.0
@@ -150,7 +151,7 @@ class Outgoing:
 
     `target` is the origin-form request target (RFC 9112 3.2.1). `headers` hold neither framing
     fields nor `Host`. `body` is None when the caller's own body passes through. `sent` counts how
-    often it was sent.
+    often it was sent. `websocket_key` is that of a handshake: then the upstream may answer 101.
     """
 
     method: str
@@ -158,6 +159,7 @@ class Outgoing:
     headers: RawHeaders = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     sent: int = 0
+    websocket_key: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -166,13 +168,15 @@ class Response:
 
     `length` is the body's size when it is an iterator and the size is known: the message is then
     framed by Content-Length, else chunked. The server adds the framing fields, nobody else does.
-    An answer without a body (HEAD, 304) may have a `length` (RFC 9110 8.6).
+    An answer without a body (HEAD, 304) may have a `length` (RFC 9110 8.6). With a `tunnel` the status
+    is 101 and the body what the upstream says in it.
     """
 
     status: int
     headers: RawHeaders = field(default_factory=list)
     body: bytes | AsyncIterator[bytes] = b""
     length: int | None = None
+    tunnel: Tunnel | None = None
 
 
 def refusal(rejected: Rejected, request_id: str) -> Response:
@@ -200,6 +204,8 @@ class Exchange:
     outgoing: Outgoing = None  # type: ignore[assignment] # see above
     params: Mapping[str, str] = MappingProxyType({})
     limits: tuple[Standing, ...] = ()
+    proxies: tuple[str, ...] = ()
+    """The trusted proxies that it came through and that told of its client, the nearest last."""
 
     status = 0
     source = "gateway"
@@ -209,8 +215,12 @@ class Exchange:
     cached = False
     client_gone = False
     upstream_s = 0.0
+    upstream_begun_s = 0.0
+    """When the upstream was first turned to, on the monotonic clock."""
     first_byte_s = 0.0
     bytes_out = 0
+    may_switch = False
+    """True when the caller asks for a WebSocket and its connection can become one."""
     _exits: list[Callable[[], None]] | None = None
 
     def __init__(
@@ -291,7 +301,8 @@ class Filter(Protocol):
 
     `needs` and `gives` name fields of the exchange. `answers` is True for a filter that does not
     proceed; exactly the innermost one does that. `precedes`, where there is one, names fields that
-    only filters inside this one may give.
+    only filters inside this one may give; `explained` says whether the filter may run for a request
+    that is only explained (gateway/explanation.py): it must change nothing but its exchange then.
     """
 
     options: ClassVar[type[Any]]

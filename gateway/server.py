@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
@@ -25,11 +23,13 @@ from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
 from gateway import wire
-from gateway.addresses import client_address
+from gateway.addresses import hops
 from gateway.batching import SMALL_BYTES, WriteBatch
 from gateway.exchange import Body, Exchange, Proceed, Response, refusal
-from gateway.ids import Random, is_request_id, is_traceparent, uuid7
+from gateway.ids import Random, is_request_id, is_traceparent
+from gateway.inbound import CLOSE, KEEP, Connection, Done, Inbound
 from gateway.problems import Rejected
+from gateway.tunnel import Tunnels
 
 if TYPE_CHECKING:
     from gateway.addresses import Network
@@ -43,124 +43,6 @@ UI: Final = "/ui"
 FAULT: Final = "The gateway has a fault; its log has this request id."
 _BELOW_DATA_PLANE: Final = f"{DATA_PLANE}/"
 _ABSOLUTE: Final = re.compile(r"(?is)https?://[^/?]*(.*)").fullmatch
-_LINGER_S: Final = 2.0
-_KEEP_ALIVE_S: Final = 75.0
-_HEAD_S: Final = 10.0
-"""How long the head of a request may take from its first byte on."""
-_SLOW_READER_S: Final = 60.0
-"""How long a client may take to read what was written before the next piece."""
-
-
-class _Done:
-    """What aiohttp gets instead of a response: everything is written already."""
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-
-    async def prepare(self, _request: Any) -> None:
-        """Nothing is left to do."""
-
-    async def write_eof(self) -> None:
-        """Nothing is left to do."""
-
-
-_KEEP: Final = _Done(keep_alive=True)
-_CLOSE: Final = _Done(keep_alive=False)
-
-
-class Inbound:
-    """A request of the data plane as aiohttp's protocol sees it: just what it touches."""
-
-    __slots__ = ("_task", "message", "payload", "protocol")
-
-    def __init__(
-        self, message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler
-    ) -> None:
-        self.message = message
-        self.payload = payload
-        self.protocol = protocol
-        self._task: Any = None
-
-    def write(self, block: bytes) -> None:
-        """Send bytes; ConnectionError when the client is gone."""
-        transport = self.protocol.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client is gone")
-        transport.write(block)
-
-    async def drain(self) -> None:
-        """Wait until the client has taken enough of what was written."""
-        if not self.protocol.writing_paused:
-            return
-        try:
-            async with asyncio.timeout(_SLOW_READER_S):
-                await self.protocol._drain_helper()  # noqa: SLF001 - contract-tested
-        except TimeoutError:
-            raise ConnectionAbortedError("the client does not read") from None
-
-    def cut(self) -> None:
-        """End the connection before its message has ended.
-
-        To HTTP/1.0 the end may be how a body ends, so that it has to be a reset.
-        """
-        transport = self.protocol.transport
-        if transport is not None and self.message.version is HttpVersion10:
-            linger = struct.pack("ii", 1, 0)
-            transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, linger)
-            transport.abort()
-        self.protocol.force_close()
-
-    def _cancel(self, error: BaseException) -> None:
-        """Called by aiohttp when the client is gone: whoever reads the body is told."""
-        self.payload.set_exception(error)
-
-    def _finish(self) -> None:
-        """Called by aiohttp when the answer is complete."""
-
-
-class _Connection(RequestHandler):
-    """One client connection; its own error page reflects nothing of the request."""
-
-    __slots__ = ()
-
-    def data_received(self, data: bytes) -> None:
-        """Whoever reads a body is told when its framing breaks; a head that began has its time."""
-        super().data_received(data)
-        if self._current_request is not None:
-            if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
-                _tell_broken(self._current_request)
-        elif self._waiter is not None and not self._waiter.done():
-            close_time = self._loop.time() + _HEAD_S
-            if close_time < self._next_keepalive_close_time and self._keepalive_handle is not None:
-                self._keepalive_handle.cancel()
-                self._next_keepalive_close_time = close_time
-                self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
-
-    def handle_error(
-        self,
-        request: Any,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> Any:
-        """The answer to what is not HTTP, or to a fault of ours outside the pipeline."""
-        code = "bad_request" if status < 500 else "internal"
-        if status >= 500:
-            log.error("request failed outside the pipeline", exc_info=exc)
-        rejected = Rejected(code, "The request is not HTTP/1.1." if status < 500 else "A fault.")
-        response = refusal(rejected, str(uuid7()))
-        date = wire.DateClock().field()
-        if self.transport is not None:
-            block = wire.whole(response, method="GET", date=date, close=True)
-            cast("Server", self._manager).flush()
-            self.transport.write(block or b"")
-        return _CLOSE
-
-
-def _tell_broken(request: Any) -> None:
-    payload = request.payload if isinstance(request, Inbound) else request.content
-    if not payload.is_eof():
-        payload.set_exception(Rejected("bad_request", "The request's body is not framed right."))
 
 
 class Server(web.Server):
@@ -194,19 +76,22 @@ class Server(web.Server):
         self._batch = WriteBatch(asyncio.get_running_loop())
         self._active = 0
         self._idle = asyncio.Event()
+        self._tunnels = Tunnels(metrics)
         self.draining = False
 
     def __call__(self) -> RequestHandler:
-        return _Connection(
-            self,
-            loop=self._loop,
-            access_log=cast("Any", None),
-            auto_decompress=False,
-            keepalive_timeout=_KEEP_ALIVE_S,
-            lingering_time=_LINGER_S,
-            max_line_size=16_384,
-            max_field_size=16_384,
-        )
+        return Connection(self, self._loop)
+
+    def inbound(
+        self, message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler
+    ) -> Inbound | None:
+        """A request of the data plane; None for one of the admin plane."""
+        target = self._target(message)
+        if self._admin is not None and _is_of_admin(target):
+            return None
+        if target is not message.path:
+            message = message._replace(path=target)
+        return Inbound(message, payload, protocol)
 
     def _receive(
         self,
@@ -217,30 +102,39 @@ class Server(web.Server):
         task: Any,
     ) -> Any:
         """aiohttp's request factory: the path decides which plane makes the request."""
+        if (inbound := self.inbound(message, payload, protocol)) is not None:
+            return inbound
+        assert self._admin is not None
+        if (target := self._target(message)) is not message.path:
+            message = message._replace(path=target, url=URL(target, encoded=True))
+        return self._admin.request_factory(message, payload, protocol, writer, task)
+
+    def _target(self, message: RawRequestMessage) -> str:
+        """The request's target below the base path; the root for what is not below it."""
         target = message.path
         if not target.startswith("/"):
             target = _origin_form(target)
-        base = self._base_path
-        if base and (target == base or target.startswith((f"{base}/", f"{base}?"))):
-            target = target[len(base) :] or "/"
-        elif base:
-            target = "/"
-        if self._admin is not None and _is_of_admin(target):
-            if target != message.path:
-                message = message._replace(path=target, url=URL(target, encoded=True))
-            return self._admin.request_factory(message, payload, protocol, writer, task)
-        if target != message.path:
-            message = message._replace(path=target)
-        return Inbound(message, payload, protocol)
+        if not (base := self._base_path):
+            return target
+        if target == base or target.startswith((f"{base}/", f"{base}?")):
+            return target[len(base) :] or "/"
+        return "/"
 
-    async def _handle(self, inbound: Any) -> Any:
-        """One request from its exchange to the last byte of its answer."""
-        self._metrics.in_flight += 1
-        self._active += 1
+    async def _handle(self, request: Any) -> Any:
+        """What aiohttp calls with what `_receive` made."""
+        if isinstance(request, Inbound):
+            return await self.serve(request)
+        self._begin()
+        try:
+            return await self._handle_admin(request)
+        finally:
+            self._end()
+
+    async def serve(self, inbound: Inbound) -> Done:
+        """One request of the data plane from its exchange to the last byte of its answer."""
+        self._begin()
         exchange: Exchange | None = None
         try:
-            if not isinstance(inbound, Inbound):
-                return await self._handle_admin(inbound)
             request_id = inbound.message.headers.get("x-request-id", "")
             if not request_id or not is_request_id(request_id):
                 request_id = self._random.request_id()
@@ -252,19 +146,34 @@ class Server(web.Server):
             except Exception:
                 log.exception("request failed", extra={"request_id": request_id})
                 response = refusal(Rejected("internal", FAULT), request_id)
+            if response.tunnel is not None:
+                self.flush()
+                await self._tunnels.run(inbound, response, self._date.field())
+                return CLOSE
             return await self._write(inbound, response)
         finally:
             if exchange is not None:
                 exchange.close()
-            self._metrics.in_flight -= 1
-            self._active -= 1
-            if self.draining and not self._active:
-                self._idle.set()
+            self._end()
+
+    def _begin(self) -> None:
+        self._metrics.in_flight += 1
+        self._active += 1
+
+    def _end(self) -> None:
+        self._metrics.in_flight -= 1
+        self._active -= 1
+        if self.draining and not self._active:
+            self._idle.set()
 
     async def _handle_admin(self, request: web.BaseRequest) -> web.StreamResponse:
         assert self._admin is not None
         response = await self._admin.request_handler(request)
-        if self.draining and not response.prepared:
+        protocol = cast("Connection", request.protocol)
+        is_last = "transfer-encoding" in request.headers and not protocol.ended_plainly
+        if is_last:
+            protocol.close()
+        if (is_last or self.draining) and not response.prepared:
             response.force_close()
         return response
 
@@ -280,19 +189,24 @@ class Server(web.Server):
         traceparent = headers.get("traceparent", "")
         if not traceparent or not is_traceparent(traceparent):
             traceparent = self._random.traceparent()
-        return Exchange(
+        peer = inbound.protocol.peername
+        way = hops(peer, headers.getall("x-forwarded-for", ()), self._trusted)
+        exchange = Exchange(
             message.method,
             path[len(DATA_PLANE) :],
             query,
             headers,
             message.raw_headers,
             self._body(inbound),
-            client_address=client_address(
-                inbound.protocol.peername, headers.getall("x-forwarded-for", ()), self._trusted
-            ),
+            client_address=way[0],
             request_id=request_id,
             traceparent=traceparent,
         )
+        if len(way) > 1:
+            exchange.proxies = way[1:]
+        if message.upgrade:
+            exchange.may_switch = inbound.may_switch
+        return exchange
 
     def _body(self, inbound: Inbound) -> Body:
         message, payload = inbound.message, inbound.payload
@@ -313,9 +227,10 @@ class Server(web.Server):
         self.flush()
         inbound.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    async def _write(self, inbound: Inbound, response: Response) -> _Done:
+    async def _write(self, inbound: Inbound, response: Response) -> Done:
         message = inbound.message
         close = message.should_close or self.draining or not inbound.payload.is_eof()
+        close = close or inbound.may_have_trailers
         date = self._date.field()
         block = wire.whole(response, method=message.method, date=date, close=close)
         try:
@@ -336,12 +251,12 @@ class Server(web.Server):
             log.log(level, "answer broken off", exc_info=not expected, extra=extra)
             self.flush()
             inbound.cut()
-            return _CLOSE
-        return _CLOSE if close else _KEEP
+            return CLOSE
+        return CLOSE if close else KEEP
 
     async def _stream(
         self, inbound: Inbound, response: Response, date: bytes, *, close: bool
-    ) -> _Done:
+    ) -> Done:
         """Write an answer piece by piece; its iterator is closed whatever happens."""
         chunks = inbound.message.version >= HttpVersion11
         close = close or (not chunks and response.length is None)
@@ -360,13 +275,14 @@ class Server(web.Server):
             self._metrics.streams_open -= 1
             if (end := getattr(response.body, "aclose", None)) is not None:
                 await asyncio.shield(end())
-        return _CLOSE if close else _KEEP
+        return CLOSE if close else KEEP
 
     async def drain(self, seconds: float) -> None:
         """Let requests in flight finish, then cut what is left; listeners are closed before."""
         self.draining = True
+        self._tunnels.leave()
         for connection in self.connections:
-            if connection._current_request is None:  # noqa: SLF001 - contract-tested
+            if cast("Connection", connection).is_between_requests:
                 connection.force_close()
         if not self._active:
             self._idle.set()

@@ -11,30 +11,35 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import ClientError, ClientTimeout, TCPConnector
-from aiohttp.client_exceptions import ClientConnectorError, ClientPayloadError
-from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_exceptions import ClientConnectorError
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 from yarl import URL
 
-from gateway import wire
+from gateway import websocket, wire
 from gateway.addresses import AddressPolicy, AddressRefused
 from gateway.batching import SMALL_BYTES, WriteBatch
 from gateway.deadlines import Deadlines
-from gateway.exchange import Body, Outgoing, RawHeaders
+from gateway.exchange import Body, Outgoing
 from gateway.problems import Rejected
 from gateway.retries import IDEMPOTENT
 from gateway.tasks import Tasks
+from gateway.upstream_answer import (
+    BROKEN,
+    Answer,
+    Blameless,
+    Bounds,
+    DeadlinePassed,
+    UpstreamProtocol,
+)
 
-_BROKEN: Final = (ClientError, ConnectionError, HttpProcessingError)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MOST_FETCHED_BYTES: Final = 1 << 20
 _LEAST_S: Final = 0.001
@@ -73,120 +78,6 @@ class Target:
         return self.connection_key.is_ssl
 
 
-class Bounds(NamedTuple):
-    """Seconds: for the whole exchange (None for a stream's body), and between two pieces."""
-
-    total_s: float
-    idle_s: float
-    most_bytes: int
-    streaming: bool = False
-
-
-class _Protocol(ResponseHandler):
-    """aiohttp's, which also knows whether it has served a request before."""
-
-    served = False
-
-    def expire(self) -> None:
-        """The deadline for the head of the answer has passed: whoever reads is told."""
-        self.set_exception(_DeadlinePassed())
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        """Tell who reads the body, too: when its framing breaks, aiohttp doesn't."""
-        super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))
-        if self._payload is not None and not self._payload.is_eof():
-            self._payload.set_exception(exc)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """A body that ends with its connection has not ended when that was reset."""
-        if exc is not None and self._payload is not None and not self._payload.is_eof():
-            self._payload.set_exception(ClientPayloadError("reset"))
-        super().connection_lost(exc)
-
-
-class Answer:
-    """The upstream's answer: its head, and a body that is here already or comes in pieces."""
-
-    __slots__ = (
-        "_connection", "_deadline", "_limits", "_payload", "_upload", "body", "headers", "length",
-        "on_broken", "status", "streaming",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        connection: Connection,
-        head: tuple[Any, StreamReader],
-        limits: Bounds,
-        deadline: float | None,
-        upload: asyncio.Task[None] | None,
-    ) -> None:
-        message, payload = head
-        self.status: int = message.code
-        self.headers: RawHeaders = list(message.raw_headers)
-        self._connection = connection
-        self._payload = payload
-        self._limits = limits
-        self._deadline = deadline
-        self._upload = upload
-        self.length = wire.declared_length(message)
-        self.streaming = limits.streaming or message.headers.get(
-            "content-type", ""
-        ).lower().startswith("text/event-stream")
-        """True when the body may take as long as it likes: only silence ends it."""
-        self.on_broken: Callable[[], None] | None = None
-        """Called when the upstream, and not its reader, is why the body does not come to its end."""
-        self.body: bytes | None = None
-        if payload.is_eof() and payload.exception() is None:
-            self.body = payload.read_nowait(-1)
-        most = limits.most_bytes
-        if max(self.length or 0, len(self.body or b"")) > most and not self.streaming:
-            raise Blameless("upstream_invalid", f"The answer has more than {most} bytes.")
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body piece by piece as it comes.
-
-        Raises Rejected `upstream_timeout` or `upstream_invalid`, after which the message to the
-        caller can only be broken off: its head is gone.
-        """
-        payload, limits = self._payload, self._limits
-        protocol = cast("ResponseHandler", self._connection.protocol)
-        protocol.read_timeout = limits.idle_s
-        protocol.start_timeout()
-        passed = 0
-        # is_eof() is true before the last piece is read, and at_eof() after a reset, too
-        while payload.exception() is not None or not payload.at_eof():
-            try:
-                async with asyncio.timeout_at(None if self.streaming else self._deadline):
-                    piece = await payload.readany()
-            except TimeoutError as error:
-                if isinstance(error, ClientError):  # silence; the deadline ends slow readers, too
-                    self._tell_broken()
-                raise Rejected("upstream_timeout", "The upstream stopped in its answer.") from None
-            except _BROKEN:
-                self._tell_broken()
-                raise Rejected("upstream_invalid", "The upstream broke its answer off.") from None
-            passed += len(piece)
-            if passed > limits.most_bytes and not self.streaming:
-                raise Rejected("upstream_invalid", "The answer is over the size limit.")
-            if piece:
-                yield piece
-
-    def _tell_broken(self) -> None:
-        if self.on_broken is not None:
-            self.on_broken()
-
-    def release(self) -> None:
-        """Give the connection back, or close it when the answer or the upload isn't complete."""
-        upload = self._upload
-        if upload is not None and (
-            not upload.done() or upload.cancelled() or upload.exception() is not None
-        ):
-            upload.cancel()
-            self._connection.close()
-        else:
-            self._connection.release()
-
-
 class Upstreams:
     """All connections of one process to upstreams."""
 
@@ -208,9 +99,9 @@ class Upstreams:
             socket_factory=policy.socket_for,
             ssl=ssl.create_default_context(cafile=ca_file) if ca_file else True,
         )
-        protocols = partial(_Protocol, loop=self._loop)
+        protocols = partial(UpstreamProtocol, loop=self._loop)
         self._connector._factory = cast("Any", protocols)  # noqa: SLF001 - the pinned door
-        self._tasks = Tasks(expected=(*_BROKEN, Rejected))
+        self._tasks = Tasks(expected=(*BROKEN, Rejected))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -228,7 +119,7 @@ class Upstreams:
         is_second = False
         while True:
             connection = await self._connect(target, left_s)
-            protocol = cast("_Protocol", connection.protocol)
+            protocol = cast("UpstreamProtocol", connection.protocol)
             if protocol.served and (is_second or protocol.should_close):
                 # A second try is the last: not on a kept one. And what a kept one said while
                 # nobody had asked is no answer.
@@ -240,7 +131,7 @@ class Upstreams:
             except _StaleConnection:
                 is_second = True
                 left_s = max(deadline - self._loop.time(), _LEAST_S)
-            except _DeadlinePassed:
+            except DeadlinePassed:
                 raise Rejected("upstream_timeout", "The upstream did not answer in time.") from None
             finally:
                 self._deadlines.forget(protocol)
@@ -271,17 +162,11 @@ class Upstreams:
         limits: Bounds,
         deadline: float,
     ) -> Answer:
-        protocol = cast("_Protocol", connection.protocol)
+        protocol = cast("UpstreamProtocol", connection.protocol)
         content = outgoing.body if outgoing.body is not None else body.arrived()
         upload: asyncio.Task[None] | None = None
         try:
-            protocol.set_response_params(
-                skip_payload=outgoing.method == "HEAD",
-                read_until_eof=True,
-                auto_decompress=False,
-                max_field_size=16384,
-                max_line_size=16384,
-            )
+            protocol.begin(without_body=outgoing.method == "HEAD")
             transport = _transport(connection)
             block = wire.request_head(target.host_field, outgoing, body.declared_bytes, content)
             if content is None or len(block) > SMALL_BYTES:
@@ -295,16 +180,20 @@ class Upstreams:
             while 100 <= head[0].code < 200 and head[0].code != 101:  # interim (RFC 9110 15.2)
                 head = await protocol.read() if upload is None else await _first(protocol, upload)
             protocol.served = True
-            wire.check_answer_head(head[0])
+            protocol.was_chunked = head[0].chunked
+            if outgoing.websocket_key is not None and head[0].code == 101:
+                websocket.check_switch(head[0], outgoing.websocket_key)
+            else:
+                wire.check_answer_head(head[0])
             return Answer(connection, head, limits, deadline, upload)
         except BaseException as error:
             is_callers = upload is not None and not upload.done() and not _is_full(connection)
             if upload is not None:
                 upload.cancel()
             connection.close()
-            if is_callers and isinstance(error, _DeadlinePassed):
+            if is_callers and isinstance(error, DeadlinePassed):
                 raise Blameless("upstream_timeout", "The request did not come in time.") from None
-            if not isinstance(error, _BROKEN):
+            if not isinstance(error, BROKEN):
                 raise
             if isinstance(error, HttpProcessingError):
                 raise Rejected("upstream_invalid", "The upstream's answer is not HTTP.") from error
@@ -333,14 +222,6 @@ class Upstreams:
         return content
 
 
-class Blameless(Rejected):
-    """An attempt that failed by the caller's pace or limits: of the upstream it says nothing."""
-
-
-class _DeadlinePassed(Exception):
-    """The head of the answer did not come in time."""
-
-
 class _StaleConnection(Exception):
     """A kept connection was closed by the upstream before it answered anything."""
 
@@ -357,7 +238,9 @@ def _is_full(connection: Connection) -> bool:
     return transport is not None and transport.get_write_buffer_size() > 0
 
 
-async def _first(protocol: _Protocol, upload: asyncio.Task[None]) -> tuple[Any, StreamReader]:
+async def _first(
+    protocol: UpstreamProtocol, upload: asyncio.Task[None]
+) -> tuple[Any, StreamReader]:
     """The next head, unless the upload fails before it comes."""
     reading = asyncio.ensure_future(protocol.read())  # noqa: TID251 - ended below
     try:
@@ -369,7 +252,7 @@ async def _first(protocol: _Protocol, upload: asyncio.Task[None]) -> tuple[Any, 
         reading.cancel()
 
 
-async def _upload(protocol: ResponseHandler, body: Body) -> None:
+async def _upload(protocol: UpstreamProtocol, body: Body) -> None:
     """Pass the caller's body on as it comes, never faster than the upstream takes it."""
     chunked = body.declared_bytes is None
     async for piece in body.pieces():

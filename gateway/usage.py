@@ -129,7 +129,8 @@ class UsageWriter:
         wait = _RETRY_S
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._flush_every_s)
+                async with asyncio.timeout(self._flush_every_s):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self._flush()

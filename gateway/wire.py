@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -154,19 +154,23 @@ def request_head(
 
 def check_answer_head(message: Any) -> None:
     """Refuse an answer that could break the framing of ours (RFC 9112 6.3, 11.1)."""
-    fields = message.raw_headers
     if not 200 <= message.code <= 599:
         raise Rejected("upstream_invalid", f"The upstream answered with status {message.code}.")
-    if fields and (
-        not _are_names(b"\n".join([name for name, _ in fields]))
-        or _BAD_VALUE(b"".join([value for _, value in fields]))
-    ):
-        raise Rejected("upstream_invalid", "The upstream's answer has a malformed header field.")
+    check_fields(message.raw_headers)
     codings = message.headers.getall("transfer-encoding", None)
     if codings is not None and (
         [coding.lower() for coding in codings] != ["chunked"] or "content-length" in message.headers
     ):
         raise Rejected("upstream_invalid", "The upstream's answer is framed in an unknown way.")
+
+
+def check_fields(fields: Sequence[tuple[bytes, bytes]]) -> None:
+    """Refuse header fields that could be read as other ones."""
+    if fields and (
+        not _are_names(b"\n".join([name for name, _ in fields]))
+        or _BAD_VALUE(b"".join([value for _, value in fields]))
+    ):
+        raise Rejected("upstream_invalid", "The upstream's answer has a malformed header field.")
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ Start = Callable[..., Awaitable[Gateway]]
 SETTINGS = {"upstream": {"allow_networks": list(LOOPBACK), "breaker": BREAKER}}
 OK = b"HTTP/1.1 200 OK\r\nX-Padding: some more bytes for faults to be in\r\n"
 ANSWERS = {
-    "counted": OK + b"Content-Length: 12\r\n\r\nhello, world",
+    "counted": OK + b"Content-Length: 120\r\n\r\n" + b"hello, world" * 10,
     "chunked": OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunked([b"hello, ", b"world"]),
     "to-the-end": OK + b"Connection: close\r\n\r\nhello, world",
     "after-100": b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 5\r\n\r\nhello",

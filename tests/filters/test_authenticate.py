@@ -236,3 +236,66 @@ async def test_failures_need_not_be_limited(worker: Worker) -> None:
     refused = [await refusal_of(filter_, bearing("gw_nobody")) for _ in range(20)]
 
     assert {one.code for one in refused} == {"unauthenticated"}
+
+
+def offering(*subprotocols: str) -> Exchange:
+    return asking(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+
+
+async def test_credential_may_be_a_subprotocol(trusting: Runtime, rows: Rows) -> None:
+    for credential in (await rows.key(), token()):
+        request = offering("chat", f"service-gateway.key.{credential}")
+        await stage(trusting)(request, answering())
+
+        assert request.caller.team == TEAM
+        assert request.raw_headers == ((b"Sec-WebSocket-Protocol", b"chat"),)
+
+
+async def test_credential_may_be_in_the_query_where_an_option_names_the_parameter(
+    trusting: Runtime, rows: Rows
+) -> None:
+    for credential in (await rows.key(), token()):
+        request = exchange(path=f"/up/x?a=1&api_key={credential}")
+        await stage(trusting, query_parameter="api_key")(request, answering())
+
+        assert (request.caller.team, request.query) == (TEAM, "a=1")
+    request = exchange(path=f"/up/x?api_key={await rows.key()}")
+    assert (await refusal_of(stage(trusting), request)).code == "unauthenticated"
+
+
+async def test_fields_come_first_and_the_others_are_taken_out_as_well(
+    worker: Worker, rows: Rows
+) -> None:
+    subprotocol = ("Sec-WebSocket-Protocol", "service-gateway.key.gw_other")
+    credential = ("Authorization", f"Bearer {await rows.key()}")
+    request = exchange(path="/up/x?key=gw_another&b", fields=[credential, subprotocol])
+    await stage(worker.runtime, query_parameter="key")(request, answering())
+
+    assert request.query == "b"
+    assert [name for name, _ in request.raw_headers] == [b"Authorization"]
+
+
+async def test_bad_credential_is_taken_out_before_it_is_refused(worker: Worker) -> None:
+    request = exchange(
+        path="/up/x?key=gw_bad", fields=[("Sec-WebSocket-Protocol", "service-gateway.key.gw_bad")]
+    )
+    refused = await refusal_of(stage(worker.runtime, query_parameter="key"), request)
+
+    assert refused.code == "unauthenticated"
+    assert (request.query, request.raw_headers) == ("", ())
+
+
+async def test_subprotocol_stands_beside_an_authorization_that_is_for_the_upstream(
+    worker: Worker, rows: Rows
+) -> None:
+    offered = ("Sec-WebSocket-Protocol", f"service-gateway.key.{await rows.key()}")
+    request = asking(("Authorization", "Basic dXA="), offered)
+    await stage(worker.runtime)(request, answering())
+
+    assert request.caller.team == TEAM
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a=b", "a&b"])
+def test_parameter_has_a_name_that_needs_no_encoding(name: str) -> None:
+    with pytest.raises(OptionFaults, match="query_parameter"):
+        load(Options, {"query_parameter": name})

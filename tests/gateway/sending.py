@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from gateway.exchange import Body, Outgoing
 from gateway.problems import Rejected
-from gateway.upstream import Answer, Bounds, Target, Upstreams
+from gateway.upstream import Target, Upstreams
+from gateway.upstream_answer import Answer, Bounds
+from tests.loopback import Call, Upstream
 
 USUAL = Bounds(10, 10, 1000)
+LARGE = Bounds(10, 10, 100 << 20)
 
 
 class Source:
@@ -38,6 +43,44 @@ class Source:
 
 def target(url: str, connect_s: float = 5, owner: str = "a") -> Target:
     return Target(urlsplit(url), owner, connect_s)
+
+
+def ask(method: str = "GET", *fields: tuple[bytes, bytes], body: bytes | None = None) -> Outgoing:
+    """A request for the upstream."""
+    return Outgoing(method, "/x", list(fields), body)
+
+
+def to(upstream: Upstream, owner: str = "a", connect_s: float = 5) -> Target:
+    """Where it is sent."""
+    return Target(urlsplit(upstream.url), owner, connect_s)
+
+
+@asynccontextmanager
+async def sent(
+    upstreams: Upstreams,
+    upstream: Upstream,
+    outgoing: Outgoing,
+    body: Body | None = None,
+    bounds: Bounds = LARGE,
+) -> AsyncIterator[Answer]:
+    """The answer to a request, released afterwards."""
+    answer = await upstreams.send(to(upstream), outgoing, body or Body(None), bounds)
+    try:
+        yield answer
+    finally:
+        answer.release()
+
+
+def break_after(raw: bytes, how: str) -> Callable[[Call], Awaitable[None]]:
+    """A script that answers with this and goes."""
+
+    async def script(call: Call) -> None:
+        await call.read_body()
+        await call.send(raw)
+        await asyncio.sleep(0)
+        call.close() if how == "close" else call.reset()
+
+    return script
 
 
 async def refused(

@@ -313,3 +313,9 @@ def test_requests_with_a_body_and_endpoints_of_head_alone_are_passed() -> None:
     head = exchange("HEAD", at=connector("http://up", endpoint("HEAD", "/x")))
 
     assert caching.bypasses(bodied, {}) == caching.bypasses(head, {}) == "bypass"
+
+
+@pytest.mark.parametrize("kind", ["x-forwarded", "forwarded"])
+def test_upstream_that_is_told_who_asks_may_answer_each_differently(kind: str) -> None:
+    assert caching.bypasses(asking(forwarded_headers=kind), {}) == "bypass"
+    assert caching.bypasses(asking(forwarded_headers="none"), {}) is None

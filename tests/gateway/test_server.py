@@ -29,7 +29,15 @@ async def describe(exchange: Exchange) -> Response:
     """A pipeline that answers with what it got."""
     told = {
         name: getattr(exchange, name)
-        for name in ("method", "path", "query", "request_id", "traceparent", "client_address")
+        for name in (
+            "method",
+            "path",
+            "query",
+            "request_id",
+            "traceparent",
+            "client_address",
+            "proxies",
+        )
     }
     return Response(200, [], orjson.dumps(told | {"body": (await exchange.body.read()).decode()}))
 
@@ -152,6 +160,17 @@ async def test_client_is_the_first_untrusted_hop_from_the_right(
     got = await served.call("GET", X, [("X-Forwarded-For", value) for value in forwarded])
 
     assert got.json()["client_address"] == address
+
+
+async def test_trusted_hops_from_the_client_on_are_known(serve: Serve) -> None:
+    networks = tuple(map(ip_network, ["127.0.0.0/8", "10.0.0.0/8"]))
+    served = await serve(describe, trusted_proxies=networks)
+    for fields, proxies in (
+        ([], []),
+        ([("X-Forwarded-For", "spoofed")], []),
+        ([("X-Forwarded-For", "1.1.1.1, 203.0.113.9, 10.0.0.2, 10.0.0.1")], ["10.0.0.2", "10.0.0.1", "127.0.0.1"]),
+    ):  # fmt: skip
+        assert (await served.call("GET", X, fields)).json()["proxies"] == proxies
 
 
 async def test_caller_of_a_listener_for_both_families_is_trusted_by_its_ipv4_network() -> None:
@@ -287,6 +306,30 @@ async def test_answer_is_framed_so_that_the_next_one_is_found(
         ] == list(fields)
         assert (got.body, got.complete) == (body, True)
         assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", got.field("date") or "")
+
+
+@pytest.mark.parametrize("trailer", [b"", b"X-Late: 1\r\n"])
+async def test_request_with_trailers_is_the_last_of_its_connection_at_the_admin_plane_too(
+    serve: Serve, trailer: bytes
+) -> None:
+    async def tell(request: web.Request) -> web.Response:
+        return web.json_response([await request.text(), "x-late" in request.headers])
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", tell)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    client = await (await serve(None, runner.server)).client()
+    chunked_body = b"1\r\na\r\n0\r\n" + trailer + b"\r\n"
+    await client.send(request("POST", "/ui/", [("Transfer-Encoding", "chunked")]) + chunked_body)
+    first = await client.answer("POST")
+    assert (first.json(), first.field("connection")) == (["a", False], "close" if trailer else None)
+    if trailer:
+        assert await client.gone() == b""
+    else:
+        await client.request("GET", "/ui/")
+        assert (await client.answer()).json() == ["", False]
+    await runner.cleanup()
 
 
 async def test_admin_plane_shares_the_port(serve: Serve) -> None:

@@ -121,16 +121,15 @@ async def test_chunk_that_is_not_one_ends_the_request_and_its_connection(
     assert recorder.got == []
 
 
-async def test_trailers_end_the_body_and_are_dropped(serve: Serve) -> None:
+async def test_trailers_end_the_body_and_the_connection_and_are_dropped(serve: Serve) -> None:
     recorder = Recorder()
     client = await (await serve(recorder)).client()
     body = b"1\r\na\r\n0\r\nX-Trailer: b\r\n\r\n"
     await client.send(request("POST", X, [("Transfer-Encoding", "chunked")]) + body)
-    first = await client.answer("POST")
-    await client.request("GET", f"{X}/2")
+    got = await client.answer("POST")
 
-    assert (first.status, (await client.answer()).status) == (200, 200)
-    assert recorder.got == [("/x", b"a"), ("/x/2", b"")]
+    assert (got.status, got.field("connection"), await client.gone()) == (200, "close", b"")
+    assert recorder.got == [("/x", b"a")]
 
 
 async def test_good_requests_before_a_bad_one_are_not_answered_wrongly(serve: Serve) -> None:
@@ -170,7 +169,7 @@ async def test_upgrade_is_not_taken_and_what_follows_is_a_request(serve: Serve) 
 async def test_body_that_was_not_read_ends_the_connection_after_the_answer(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.server._LINGER_S", 0.1)
+    monkeypatch.setattr("gateway.inbound._LINGER_S", 0.1)
 
     async def refuse(_exchange: Exchange) -> Response:
         raise Rejected("payload_too_large", "No.")
@@ -250,7 +249,7 @@ async def test_answer_to_http_1_0_that_breaks_off_ends_in_a_reset(serve: Serve) 
 async def test_head_that_does_not_come_to_its_end_is_not_waited_for(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.server._HEAD_S", 0.05)
+    monkeypatch.setattr("gateway.inbound._HEAD_S", 0.05)
     recorder = Recorder()
     client = await (await serve(recorder)).client()
     await client.request("GET", X)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,12 +20,11 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.exchange import Body, Outgoing
 from gateway.problems import Rejected
-from gateway.upstream import Answer, Bounds, Target, Upstreams
-from tests.gateway.sending import whole
+from gateway.upstream import Target, Upstreams
+from tests.gateway.sending import LARGE, ask, sent, to, whole
 from tests.loopback import Call, Upstream, saying
 
 Eventually = Callable[[Callable[[], Any]], Awaitable[None]]
-USUAL = Bounds(total_s=10, idle_s=10, most_bytes=100 << 20)
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -45,31 +43,8 @@ class _Flow:
     def resume_reading(self, resume_parser: bool = True) -> None: ...
 
 
-def ask(method: str = "GET", *fields: tuple[bytes, bytes], body: bytes | None = None) -> Outgoing:
-    return Outgoing(method, "/x", list(fields), body)
-
-
-def to(upstream: Upstream, owner: str = "a", connect_s: float = 5) -> Target:
-    return Target(urlsplit(upstream.url), owner, connect_s)
-
-
-@asynccontextmanager
-async def sent(
-    upstreams: Upstreams,
-    upstream: Upstream,
-    outgoing: Outgoing,
-    body: Body | None = None,
-    bounds: Bounds = USUAL,
-) -> AsyncIterator[Answer]:
-    answer = await upstreams.send(to(upstream), outgoing, body or Body(None), bounds)
-    try:
-        yield answer
-    finally:
-        answer.release()
-
-
 def test_names_of_aiohttp_that_are_public_by_custom_only_are_there() -> None:
-    """Each is used by gateway/upstream.py or gateway/server.py; aiohttp is pinned to a minor."""
+    """Each is used by gateway/upstream.py or gateway/inbound.py; aiohttp is pinned to a minor."""
     assert aiohttp.__version__.startswith("3.14.")
     assert list(inspect.signature(TCPConnector.connect).parameters) == [
         "self", "req", "traces", "timeout"
@@ -80,9 +55,11 @@ def test_names_of_aiohttp_that_are_public_by_custom_only_are_there() -> None:
         "self", "request", "status", "exc", "message"
     ]  # fmt: skip
     wanted = {
-        ResponseHandler: "read start_timeout set_exception connection_lost _drain_helper should_close",
+        ResponseHandler: "read start_timeout set_exception connection_lost _drain_helper should_close "
+        "set_parser writing_paused resume_writing abort",
         Connection: "release close protocol transport",
-        RequestHandler: "force_close writing_paused peername _drain_helper _process_keepalive",
+        RequestHandler: "force_close writing_paused peername _drain_helper _process_keepalive "
+        "set_parser pause_reading resume_reading _upgraded",
         StreamReader: "at_eof is_eof readany read_nowait exception set_exception",
     }
     for owner, names in wanted.items():
@@ -260,35 +237,6 @@ def bit_by_bit(raw: bytes) -> Callable[[Call], Awaitable[None]]:
     return script
 
 
-@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
-async def test_body_may_end_with_its_connection(
-    upstreams: Upstreams, upstream: Upstream, version: bytes
-) -> None:
-    upstream.script = saying(b"HTTP/" + version + b" 200 OK\r\n\r\nhello", close=True)
-    for _ in range(2):
-        async with sent(upstreams, upstream, ask()) as answer:
-            assert (answer.length, await whole(answer)) == (None, b"hello")
-
-    assert upstream.connections == 2
-
-
-async def test_big_answer_is_whole_for_a_caller_that_reads_slowly(
-    upstreams: Upstreams, upstream: Upstream, eventually: Eventually
-) -> None:
-    """Its end comes while the caller has not taken what came before."""
-    upstream.script = saying(CHUNKED + b"3\r\nabc\r\n")
-    async with sent(upstreams, upstream, ask()) as answer:
-        pieces = answer.pieces()
-        got = await anext(pieces)
-        await upstream.call.send(b"7\r\nthe end\r\n0\r\n\r\n")
-        for _ in range(100):
-            await asyncio.sleep(0)
-        async for piece in pieces:
-            got += piece
-
-    assert got == b"abcthe end"
-
-
 @pytest.mark.parametrize(
     ("method", "raw"),
     [
@@ -320,7 +268,7 @@ async def test_pools_are_apart_by_owner_and_closed_ones_are_not_used(
     upstreams: Upstreams, upstream: Upstream, eventually: Eventually
 ) -> None:
     for owner in ("a", "b", "a", "b"):
-        answer = await upstreams.send(to(upstream, owner), ask(), Body(None), USUAL)
+        answer = await upstreams.send(to(upstream, owner), ask(), Body(None), LARGE)
         answer.release()
     assert [call.connection for call in upstream.calls] == [1, 2, 1, 2]
     for call in upstream.calls[:2]:

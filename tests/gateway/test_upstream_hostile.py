@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.addresses import AddressPolicy, Allowed
 from gateway.exchange import Body, Outgoing
-from gateway.problems import Rejected
-from gateway.upstream import Bounds, Upstreams
+from gateway.upstream import Upstreams
+from gateway.upstream_answer import Bounds
 from tests.dataplane import LOOPBACK
-from tests.gateway.sending import USUAL, refused, target, whole
-from tests.loopback import Call, Upstream, chunked, saying
+from tests.gateway.sending import USUAL, break_after, refused, target
+from tests.loopback import Call, Upstream, saying
 
 Eventually = Callable[[Callable[[], Any]], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -92,16 +92,6 @@ async def test_fields_that_are_odd_but_sound_are_kept(
     ]  # fmt: skip
 
 
-def break_after(raw: bytes, how: str) -> Callable[[Call], Awaitable[None]]:
-    async def script(call: Call) -> None:
-        await call.read_body()
-        await call.send(raw)
-        await asyncio.sleep(0)
-        call.close() if how == "close" else call.reset()
-
-    return script
-
-
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("raw", [b"", b"HTTP/1.1 200", OK + b"X-A: b"])
 async def test_upstream_that_is_gone_before_its_answer_is_unavailable(
@@ -113,65 +103,6 @@ async def test_upstream_that_is_gone_before_its_answer_is_unavailable(
     assert rejected.code in ({"upstream_unavailable"} if not raw else
                              {"upstream_unavailable", "upstream_invalid"})  # fmt: skip
     assert sent == 1
-
-
-@pytest.mark.parametrize(
-    ("raw", "how"),
-    [
-        (COUNTED + b"abc", "close"),
-        (COUNTED + b"abc", "reset"),
-        (COUNTED, "close"),
-        (CHUNKED + b"3\r\nabc\r\n", "close"),
-        (CHUNKED + b"3\r\nabc\r\n", "reset"),
-        (CHUNKED + b"9\r\nabc", "close"),
-        (CHUNKED + b"3\r\nabc\r\n0\r\n", "close"),
-        (CHUNKED, "close"),
-        (OK + b"\r\nabc", "reset"),
-    ],
-)
-@pytest.mark.parametrize("streaming", [False, True])
-async def test_body_that_is_cut_off_is_told_from_one_that_ends(
-    upstreams: Upstreams, upstream: Upstream, raw: bytes, how: str, streaming: bool
-) -> None:
-    upstream.script = break_after(raw, how)
-    rejected, _ = await refused(upstreams, upstream.url, bounds=USUAL._replace(streaming=streaming))
-
-    assert rejected.code in {"upstream_invalid", "upstream_unavailable"}
-
-
-@pytest.mark.parametrize(
-    "bad", [b"zz\r\nabc\r\n", b"-1\r\na\r\n", b"3\r\nabcd\r\n", b"1;\x00\r\na"]
-)
-@pytest.mark.parametrize("streaming", [False, True])
-async def test_chunk_that_is_not_one_ends_the_body_at_once(
-    upstreams: Upstreams, upstream: Upstream, bad: bytes, streaming: bool
-) -> None:
-    upstream.script = saying(CHUNKED + b"3\r\nabc\r\n")
-    outgoing, bounds = Outgoing("GET", "/", []), USUAL._replace(streaming=streaming)
-    answer = await upstreams.send(target(upstream.url), outgoing, Body(None), bounds)
-    pieces = answer.pieces()
-    assert await anext(pieces) == b"abc"
-    await upstream.call.send(bad)
-    with pytest.raises(Rejected, match="upstream_invalid"):
-        async for _ in pieces:
-            pass
-    answer.release()
-
-
-async def test_body_over_the_limit_is_cut_off_unless_it_is_a_stream(
-    upstreams: Upstreams, upstream: Upstream
-) -> None:
-    body = chunked([b"x" * 600, b"y" * 600])
-    upstream.script = saying(CHUNKED + body)
-    rejected, _ = await refused(upstreams, upstream.url)
-    events = OK + b"Content-Type: Text/Event-Stream; a=b\r\nTransfer-Encoding: chunked\r\n\r\n"
-    upstream.script = saying(events + body)
-    answer = await upstreams.send(target(upstream.url), Outgoing("GET", "/", []), Body(None), USUAL)
-    got = await whole(answer)
-    answer.release()
-
-    assert rejected.code == "upstream_invalid"
-    assert len(got) == 1200
 
 
 async def hang(call: Call) -> None:
@@ -209,27 +140,6 @@ async def test_upstream_that_stalls_is_given_up_in_time_and_its_connection_close
     assert rejected.code == "upstream_timeout"
     assert 0.09 <= asyncio.get_running_loop().time() - begun < 3
     await eventually(lambda: upstream.open == 0)
-
-
-async def test_stream_may_take_longer_than_the_total_as_long_as_it_says_something(
-    upstreams: Upstreams, upstream: Upstream
-) -> None:
-    async def trickle(call: Call) -> None:
-        await call.send(CHUNKED)
-        for _ in range(10):
-            await asyncio.sleep(0.02)
-            await call.send(b"1\r\na\r\n")
-        await call.send(b"0\r\n\r\n")
-
-    upstream.script = trickle
-    bounds = Bounds(0.1, 5, 1000, streaming=True)
-    answer = await upstreams.send(
-        target(upstream.url), Outgoing("GET", "/", []), Body(None), bounds
-    )
-    got = [piece async for piece in answer.pieces()]
-    answer.release()
-
-    assert b"".join(got) == b"a" * 10
 
 
 async def test_connection_that_is_not_taken_in_time_is_a_timeout(upstreams: Upstreams) -> None:

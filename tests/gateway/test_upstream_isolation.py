@@ -40,7 +40,7 @@ async def test_upstream_gets_the_callers_fields_and_nothing_invented(
 
 NOT_FOR_UPSTREAMS = (
     *("X-API-Key", "X-Goog-Api-Key", "X-Team-Id", "Cookie", "Keep-Alive", "TE", "Trailer"),
-    *("Upgrade", "Proxy-Authorization", "Proxy-Connection", "Expect", "Max-Forwards"),
+    *("Upgrade", "Proxy-Authorization", "Proxy-Connection", "Expect"),
     *("Forwarded", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"),
     *("X-Forwarded-Ssl", "X-Forwarded-Anything", "X-Named", "X-Named-Too"),
 )

@@ -15,7 +15,8 @@ from gateway.exchange import Body, Exchange
 from gateway.metrics import Metrics
 from gateway.model import Connector
 from gateway.problems import Rejected
-from gateway.upstream import Answer, Bounds, Upstreams
+from gateway.upstream import Upstreams
+from gateway.upstream_answer import Answer, Bounds
 from tests.dataplane import LOOPBACK, connector, endpoint, exchange
 from tests.loopback import Call, Fields, Script, saying
 
