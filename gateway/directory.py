@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import logging
 import re
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import sql
 from gateway.clock import Clock
 from gateway.database import Database, DatabaseAway, Row
 from gateway.keys import NO_DIGEST
+from gateway.lookup import Cache
 from gateway.model import Caller, Connector, Plan, compile_connector
 from gateway.problems import Rejected
+from gateway.secret_files import Stamp, differ, stamps
 from gateway.tasks import Tasks
+from gateway.upstream_auth import AuthFault
 from gateway.vault import Sealed, Vault, VaultFault
 
 T = TypeVar("T")
@@ -37,11 +40,11 @@ _KEY = sql.query("directory.key")
 _PING = sql.query("directory.ping")
 
 _is_slug: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]").fullmatch
-_MOST_ENTRIES: Final = 50_000
-_ABSENT_FOR_S: Final = 5.0
 _PING_EVERY_S: Final = 3.0
 _RECONNECT_S: Final = 0.2
 _RECONNECT_MOST_S: Final = 5.0
+_LOOK_EVERY_S: Final = 1.0
+"""How often the files with secrets are looked at: one that has changed is in force soon after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,104 +62,8 @@ class KeyRecord:
 class Draft:
     """A connector that exists but is not published."""
 
+    files: ClassVar[Mapping[str, Stamp | None]] = {}
     slug: str
-
-
-class _Entry(NamedTuple, Generic[T]):
-    value: T
-    generation: int
-
-
-class Cache(Generic[T]):
-    """A bounded map whose values are loaded once however many ask at the same time.
-
-    That there is none is remembered for a moment, apart: whoever asks for what isn't there puts
-    nothing out that is.
-    """
-
-    def __init__(
-        self,
-        load: Callable[[str], Awaitable[T | None]],
-        clock: Clock,
-        tasks: Tasks,
-        most: int = _MOST_ENTRIES,
-    ) -> None:
-        self._load = load
-        self._tasks = tasks
-        self._clock = clock
-        self._most = most
-        self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()
-        self._absent: OrderedDict[str, float] = OrderedDict()
-        self._loading: dict[str, asyncio.Future[T | None]] = {}
-        self._changed: set[str] = set()
-        self._generation = 0
-
-    def held(self, name: str) -> T | None:
-        """The value when it is here and in force; never waits."""
-        entry = self._entries.get(name)
-        if entry is None or entry.generation != self._generation:
-            return None
-        return entry.value
-
-    async def get(self, name: str) -> T | None:
-        """The value; None when there is none. DatabaseAway when it can't be known now.
-
-        What was in force when the announcements stopped still is while PostgreSQL is away.
-        """
-        if (held := self.held(name)) is not None:
-            return held
-        if self._clock.monotonic() < self._absent.get(name, 0.0):
-            return None
-        loading = self._loading.get(name)
-        if loading is None:
-            loading = self._tasks.start(self._fresh(name), f"load {name}")
-            self._loading[name] = loading
-        try:
-            return await asyncio.shield(loading)
-        except DatabaseAway:
-            if (entry := self._entries.get(name)) is not None:
-                return entry.value
-            raise
-
-    async def _fresh(self, name: str) -> T | None:
-        try:
-            generation = self._generation
-            value = await self._load(name)
-            while name in self._changed:  # while it was read
-                self._changed.discard(name)
-                generation = self._generation
-                value = await self._load(name)
-            self._entries.pop(name, None)
-            if value is None:
-                self._absent[name] = self._clock.monotonic() + _ABSENT_FOR_S
-            else:
-                self._entries[name] = _Entry(value, generation)
-            for kept in (self._entries, self._absent):
-                if len(kept) > self._most:
-                    kept.popitem(last=False)
-            return value
-        finally:
-            del self._loading[name]
-            self._changed.discard(name)
-
-    def drop(self, name: str) -> None:
-        """Forget one value: it has changed."""
-        if name in self._loading:
-            self._changed.add(name)
-        self._entries.pop(name, None)
-        self._absent.pop(name, None)
-
-    def drop_where(self, fits: Callable[[T], bool]) -> None:
-        """Forget the values that fit."""
-        self._changed.update(self._loading)
-        for name in [n for n, e in self._entries.items() if fits(e.value)]:
-            del self._entries[name]
-
-    def doubt(self) -> None:
-        """Look everything up anew when it is next used."""
-        self._changed.update(self._loading)
-        self._generation += 1
-        self._absent.clear()
 
 
 class Directory:
@@ -204,6 +111,8 @@ class Directory:
     def start(self) -> None:
         """Begin to hear announcements, and keep hearing them."""
         self._tasks.start(self._hear(), "directory")
+        if self._vault.reads_files:
+            self._tasks.start(self._look_at_files(), "files with secrets")
 
     async def close(self) -> None:
         """Stop hearing."""
@@ -226,27 +135,26 @@ class Directory:
             return Draft(slug)
         snapshot: Mapping[str, Any] = row["snapshot"]
         bare = compile_connector(snapshot, team=team, secrets={})
+        files = self._vault.stamps(secret["reference"] for secret in row["secrets"])
         secrets = self._open(row["secrets"], bare)
-        return compile_connector(snapshot, team=team, secrets=secrets)
+        try:
+            return compile_connector(snapshot, team=team, secrets=secrets, files=files)
+        except AuthFault as fault:  # one from outside may be anything by now
+            log.error("a secret can't be used", extra={"reason": str(fault)})  # noqa: TRY400 - the trace says nothing
+            return dataclasses.replace(bare, files=files)
 
     def _open(self, rows: list[dict[str, Any]], connector: Connector) -> dict[str, str]:
-        """The secrets that open. One that doesn't is missing to the caller and told in the log."""
-        opened: dict[str, str] = {}
-        for row in rows:
-            name = row["name"]
-            if (reference := row["reference"]) is not None:
-                values = [self._vault.resolve(reference, host) for host in connector.hosts]
-                if (value := values[0]) is not None and None not in values:
-                    opened[name] = value
-                continue
-            sealed = Sealed(row["key_id"], base64.b64decode(row["sealed"]))
-            try:
-                opened[name] = self._vault.open(
-                    sealed, team=connector.team, connector=connector.id, name=name
-                )
-            except VaultFault as fault:
-                log.error("a secret does not open", extra={"reason": str(fault)})  # noqa: TRY400 - the trace says nothing
-        return opened
+        return open_secrets(self._vault, rows, connector)
+
+    async def _look_at_files(self) -> None:
+        """Have those connectors looked up anew whose secrets are in files that have changed."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            known = {path for value in self._connectors.values() for path in value.files}
+            now = await asyncio.to_thread(stamps, known)
+            if count := self._connectors.doubt_where(lambda value: differ(value.files, now)):  # noqa: B023 - called at once
+                self.changes += 1
+                log.info("files with secrets have changed", extra={"connectors": count})
 
     async def _hear(self) -> None:
         """Listen; on a lost or silent connection begin again, and doubt what is held."""
@@ -273,7 +181,8 @@ class Directory:
         """Return when the connection is lost, or when what is said on the channel isn't heard."""
         while not lost.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(lost.wait(), _PING_EVERY_S)
+                async with asyncio.timeout(_PING_EVERY_S):
+                    await lost.wait()
                 return
             if self._pongs < self._pings:
                 log.warning("the channel of changes is silent; listening anew")
@@ -307,6 +216,28 @@ class Directory:
                     and record.caller.plan.id in {plan_id, self._fallback.id}
                 )
             )
+
+
+def open_secrets(
+    vault: Vault, rows: Iterable[Mapping[str, Any]], connector: Connector
+) -> dict[str, str]:
+    """The secrets that open. One that doesn't is missing to the caller and told in the log."""
+    opened: dict[str, str] = {}
+    for row in rows:
+        name = row["name"]
+        if (reference := row["reference"]) is not None:
+            values = [vault.resolve(reference, host) for host in connector.hosts]
+            if (value := values[0]) is not None and None not in values:
+                opened[name] = value
+            continue
+        sealed = Sealed(row["key_id"], base64.b64decode(row["sealed"]))
+        try:
+            opened[name] = vault.open(
+                sealed, team=connector.team, connector=connector.id, name=name
+            )
+        except VaultFault as fault:
+            log.error("a secret does not open", extra={"reason": str(fault)})  # noqa: TRY400 - the trace says nothing
+    return opened
 
 
 async def _known(looking: Awaitable[T | None]) -> T | None:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
-from gateway import bodies, upstream_auth
+from gateway import bodies, forwarded, upstream_auth
 from gateway.bodies import BodyFault, MadeBody
 from gateway.exchange import Exchange, Outgoing, RawHeaders
 from gateway.problems import Rejected
@@ -33,7 +33,7 @@ HOP_BY_HOP: Final = frozenset(
 )
 """Fields that end at each connection (RFC 9110 7.6.1)."""
 _OURS: Final = HOP_BY_HOP | frozenset(
-    b"authorization content-length cookie expect forwarded host max-forwards traceparent "
+    b"authorization content-length cookie expect forwarded host traceparent "
     b"x-api-key x-goog-api-key x-real-ip x-request-id x-team-id".split()
 )
 """What a caller sends that is not the upstream's business, or is made anew."""
@@ -44,6 +44,10 @@ _OF_THE_BODY: Final = frozenset(
 _FORWARDED: Final = b"x-forwarded-"
 """How the names begin in which a proxy tells of the caller; a caller has no say in them."""
 _PLACEHOLDER: Final = re.compile(r"(?<=/):([A-Za-z_][A-Za-z0-9_]*)\*?|\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+Step = Callable[[Exchange, Outgoing], None]
+"""Something that is done to each request when all else about it is final. Raises Rejected."""
 
 
 class MappingFault(ValueError):
@@ -88,7 +92,7 @@ class Mapped:
     headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     dropped: frozenset[bytes]
     body: MadeBody | None
-    finish: Callable[[Exchange, Outgoing], None] | None = field(repr=False)
+    finish: Step | None = field(repr=False)
     needs_body: bool
     missing_secret: str | None
 
@@ -231,10 +235,6 @@ def compile_mapping(
     fixed_names = [_name(part) for part in _query_of(own).split("&") if part]
     replaced = frozenset([*fixed_names, *(name for name, _ in static)])
     defaults = own.default_query_params.items()
-    finish, urls = injection.finish, [target["url"] for target in definition.targets]
-    host = b""
-    if injection.for_host:
-        host = upstream_auth.one_host(urls or [definition.upstream_base_url])
     return Mapped(
         method=own.upstream_method,
         path=path,
@@ -246,11 +246,41 @@ def compile_mapping(
         headers=tuple(fields),
         dropped=dropped,
         body=body,
-        finish=None if finish is None else partial(finish, host=host),
+        finish=_in_turn(_teller(definition, own, injection), _finish(definition, injection)),
         needs_body=missing is None
         and ((body is not None and body.needs_body) or injection.needs_body),
         missing_secret=missing,
     )
+
+
+def _teller(
+    definition: ConnectorDefinition, own: EndpointDefinition, injection: Injection
+) -> Step | None:
+    """What tells the upstream of the caller's side, but in fields that the endpoint has a say in."""
+    said = [*own.set_headers, *own.add_headers, *own.remove_headers]
+    said += [name for name, _ in injection.headers]
+    return forwarded.teller(definition.forwarded_headers, {name.lower() for name in said})
+
+
+def _finish(definition: ConnectorDefinition, injection: Injection) -> Step | None:
+    """The last step of the connector's way to prove itself. Raises AuthFault."""
+    if injection.finish is None:
+        return None
+    urls, host = [target["url"] for target in definition.targets], b""
+    if injection.for_host:
+        host = upstream_auth.one_host(urls or [definition.upstream_base_url])
+    return partial(injection.finish, host=host)
+
+
+def _in_turn(first: Step | None, second: Step | None) -> Step | None:
+    if first is None or second is None:
+        return first or second
+
+    def both(exchange: Exchange, outgoing: Outgoing) -> None:
+        first(exchange, outgoing)
+        second(exchange, outgoing)
+
+    return both
 
 
 def _fields(

@@ -18,6 +18,7 @@ from gateway.field_map import FieldMap, compile_field_map
 from gateway.limiter import Quota, Rate, quotas_of, rate_of
 from gateway.routes import Router, parse
 from gateway.rules import Rules
+from gateway.secret_files import Stamp
 
 if TYPE_CHECKING:
     from gateway.mapping import Mapped
@@ -126,6 +127,7 @@ class ConnectorDefinition:
     streaming_enabled: bool = False
     error_mapping: Mapping[str, str] = field(default_factory=dict)
     pass_cookies: bool = False
+    forwarded_headers: str = "none"
     sandbox_responses: bool = True
     targets: tuple[Mapping[str, Any], ...] = ()
     load_balancing: str = "round-robin"
@@ -182,6 +184,8 @@ class Connector:
     router: Router[Endpoint]
     connect_timeout_s: float
     draft: bool = False
+    files: Mapping[str, Stamp | None] = field(default_factory=dict, compare=False)
+    """The files that its secrets are in, as they were when it was made."""
     identity: object = field(default_factory=object, init=False, repr=False, compare=False)
     """Stands for this compiled form: a connector that has changed has another."""
 
@@ -220,11 +224,16 @@ def compile_rules(definition: EndpointDefinition) -> Rules:
 
 
 def compile_connector(
-    snapshot: Mapping[str, Any], *, team: str, secrets: Mapping[str, str]
+    snapshot: Mapping[str, Any],
+    *,
+    team: str,
+    secrets: Mapping[str, str],
+    files: Mapping[str, Stamp | None] | None = None,
 ) -> Connector:
     """A connector from a snapshot `{id, slug, definition, endpoints: [{id, name, method, path, …}]}`.
 
-    `secrets` are the opened values by name; one that is not set is found out per request.
+    `secrets` are the opened values by name; one that is not set is found out per request. `files` are
+    those that values were read from, with their stamps.
     """
     from gateway.mapping import compile_mapping  # noqa: PLC0415 - mapping needs the definitions above
 
@@ -264,6 +273,7 @@ def compile_connector(
         destinations=_destinations(definition, base),
         router=Router((e.method, parse(e.path), e) for e in endpoints),
         connect_timeout_s=definition.connect_timeout / 1000,
+        files=files or {},
     )
 
 

@@ -2,7 +2,7 @@
 
 A sealed value opens only in the row it was sealed for. Several master keys may be known at once;
 the first seals, and where they are in a file it is looked into again for a key that is not known.
-References (`env:NAME`) are resolved here too, when the operator allows them.
+References (`env:NAME`, `file:/path`) are resolved here too, when the operator allows them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import binascii
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.secret_files import SecretFiles, Stamp, stamps
 
 _NONCE_BYTES: Final = 12
 
@@ -66,12 +68,14 @@ class Vault:
         references: Sequence[Reference] = (),
         environ: Mapping[str, str] = os.environ,
         reread: Callable[[], Sequence[MasterKey]] | None = None,
+        files: SecretFiles | None = None,
     ) -> None:
         self._ciphers: dict[str, AESGCM] = {}
         self._learn(keys)
         self._references = {reference.name: reference for reference in references}
         self._environ = environ
         self._reread = reread
+        self._files = files or SecretFiles()
 
     @property
     def sealing(self) -> str:
@@ -122,12 +126,26 @@ class Vault:
         return self.resolve(reference, host) is not None
 
     def resolve(self, reference: str, host: str) -> str | None:
-        """The value behind `env:NAME` for a connector to `host`; None when not allowed or not set."""
+        """The value behind a reference for a connector to `host`; None when not allowed or not set."""
         kind, _, name = reference.partition(":")
+        if kind == "file":
+            return self._files.read(name, host)
         allowed = self._references.get(name)
         if kind != "env" or allowed is None or host.lower() not in allowed.hosts:
             return None
         return self._environ.get(name) or None
+
+    @property
+    def reads_files(self) -> bool:
+        """True when a connector may have a secret in a file, which may change."""
+        return bool(self._files)
+
+    def stamps(self, references: Iterable[str | None]) -> dict[str, Stamp | None]:
+        """The files that references name, with what is another stamp when a file has changed."""
+        if not self._files:
+            return {}
+        kinds = (reference.partition(":") for reference in references if reference is not None)
+        return stamps(path for kind, _, path in kinds if kind == "file")
 
 
 def _place(team: str, connector: str, name: str) -> bytes:

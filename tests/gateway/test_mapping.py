@@ -164,7 +164,7 @@ NEVER_PASSED = [
     "Authorization", "Proxy-Authorization", "X-API-Key", "X-Goog-Api-Key", "Cookie",
     "X-Team-Id", "X-Request-Id", "Connection", "Keep-Alive", "Proxy-Connection",
     "Proxy-Authenticate", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
-    "Content-Length", "Host", "Expect", "Max-Forwards",
+    "Content-Length", "Host", "Expect",
     "traceparent", "Forwarded", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host",
     "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-User",
     "X-Forwarded-Client-Cert", "X-Forwarded-Ssl", "X-Forwarded-Anything",
@@ -231,6 +231,11 @@ def test_set_replaces_add_adds_and_remove_removes() -> None:
     assert passed(send(headers=[(name, b"caller") for name in names], endpoint=endpoint)) == [
         (b"X-Add", b"caller"), (b"X-Set", b"set"), (b"X-Key", b"k-3xtra"), (b"X-Add", b"added"),
     ]  # fmt: skip
+
+
+def test_max_forwards_is_for_methods_that_never_go_on() -> None:
+    """RFC 9110 7.6.2 has it counted down for OPTIONS and TRACE alone, which no endpoint takes."""
+    assert passed(send(headers=[(b"Max-Forwards", b"0")])) == [(b"Max-Forwards", b"0")]
 
 
 def test_cookies_pass_only_where_the_connector_says_so() -> None:

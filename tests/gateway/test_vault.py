@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.secret_files import Permitted, SecretFiles
 from gateway.vault import MasterKey, Reference, Sealed, Vault, VaultFault, decode_key, key_file
 
 FIRST = MasterKey("first", bytes(range(32)))
@@ -144,6 +145,39 @@ def test_reference_is_resolved_for_its_hosts_alone() -> None:
     ):  # fmt: skip
         assert vault.resolve(reference, host) is None
         assert not vault.permits(reference, host)
+
+
+def test_reference_to_a_file_is_resolved_where_the_operator_permits_it(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("hush\n")
+    files = SecretFiles([Permitted(str(tmp_path), ("h",))])
+    vault = Vault([FIRST], [Reference("KEY", ("h",))], {"KEY": "other"}, files=files)
+
+    assert vault.reads_files
+    assert vault.resolve(f"file:{path}", "h") == "hush"
+    assert vault.permits(f"file:{path}", "H")
+    assert vault.resolve("env:KEY", "h") == "other"
+    for reference in (
+        f"file:{path}x",
+        f"env:{path}",
+        f"FILE:{path}",
+        "file:KEY",
+        "file:",
+        str(path),
+    ):
+        assert vault.resolve(reference, "h") is None
+    assert vault.resolve(f"file:{path}", "evil") is None
+    assert set(vault.stamps([f"file:{path}", "env:KEY", None])) == {str(path)}
+
+
+def test_without_permitted_files_none_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("hush")
+    vault = Vault([FIRST])
+
+    assert not vault.reads_files
+    assert vault.resolve(f"file:{path}", "h") is None
+    assert vault.stamps([f"file:{path}"]) == {}
 
 
 def test_reference_follows_its_variable() -> None:

@@ -1,0 +1,125 @@
+"""Values that are loaded once, remembered within bounds, and doubted when they may have changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from gateway.clock import Clock
+from gateway.database import DatabaseAway
+from gateway.tasks import Tasks
+
+T = TypeVar("T")
+
+_MOST_ENTRIES: Final = 50_000
+_ABSENT_FOR_S: Final = 5.0
+_DOUBTED: Final = -1
+
+
+class _Entry(NamedTuple, Generic[T]):
+    value: T
+    generation: int
+
+
+class Cache(Generic[T]):
+    """A bounded map whose values are loaded once however many ask at the same time.
+
+    That there is none is remembered for a moment, apart: whoever asks for what isn't there puts
+    nothing out that is.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], Awaitable[T | None]],
+        clock: Clock,
+        tasks: Tasks,
+        most: int = _MOST_ENTRIES,
+    ) -> None:
+        self._load = load
+        self._tasks = tasks
+        self._clock = clock
+        self._most = most
+        self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()
+        self._absent: OrderedDict[str, float] = OrderedDict()
+        self._loading: dict[str, asyncio.Future[T | None]] = {}
+        self._changed: set[str] = set()
+        self._generation = 0
+
+    def held(self, name: str) -> T | None:
+        """The value when it is here and in force; never waits."""
+        entry = self._entries.get(name)
+        if entry is None or entry.generation != self._generation:
+            return None
+        return entry.value
+
+    async def get(self, name: str) -> T | None:
+        """The value; None when there is none. DatabaseAway when it can't be known now.
+
+        What was in force when the announcements stopped still is while PostgreSQL is away.
+        """
+        if (held := self.held(name)) is not None:
+            return held
+        if self._clock.monotonic() < self._absent.get(name, 0.0):
+            return None
+        loading = self._loading.get(name)
+        if loading is None:
+            loading = self._tasks.start(self._fresh(name), f"load {name}")
+            self._loading[name] = loading
+        try:
+            return await asyncio.shield(loading)
+        except DatabaseAway:
+            if (entry := self._entries.get(name)) is not None:
+                return entry.value
+            raise
+
+    async def _fresh(self, name: str) -> T | None:
+        try:
+            generation = self._generation
+            value = await self._load(name)
+            while name in self._changed:  # while it was read
+                self._changed.discard(name)
+                generation = self._generation
+                value = await self._load(name)
+            self._entries.pop(name, None)
+            if value is None:
+                self._absent[name] = self._clock.monotonic() + _ABSENT_FOR_S
+            else:
+                self._entries[name] = _Entry(value, generation)
+            for kept in (self._entries, self._absent):
+                if len(kept) > self._most:
+                    kept.popitem(last=False)
+            return value
+        finally:
+            del self._loading[name]
+            self._changed.discard(name)
+
+    def drop(self, name: str) -> None:
+        """Forget one value: it has changed."""
+        if name in self._loading:
+            self._changed.add(name)
+        self._entries.pop(name, None)
+        self._absent.pop(name, None)
+
+    def drop_where(self, fits: Callable[[T], bool]) -> None:
+        """Forget the values that fit."""
+        self._changed.update(self._loading)
+        for name in [n for n, e in self._entries.items() if fits(e.value)]:
+            del self._entries[name]
+
+    def doubt_where(self, fits: Callable[[T], bool]) -> int:
+        """Look the values that fit up anew when they are next used; how many weren't to be before."""
+        found = [(n, e) for n, e in self._entries.items() if fits(e.value)]
+        self._entries |= {n: e._replace(generation=_DOUBTED) for n, e in found}
+        return sum(entry.generation == self._generation for _, entry in found)
+
+    def values(self) -> list[T]:
+        """All that is here, in force or not."""
+        return [entry.value for entry in self._entries.values()]
+
+    def doubt(self) -> None:
+        """Look everything up anew when it is next used."""
+        self._changed.update(self._loading)
+        self._generation += 1
+        self._absent.clear()
