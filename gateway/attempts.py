@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gateway.breaker import BreakerSettings
+from gateway.breaker import BreakerSettings, State
 from gateway.bulkhead import Bulkhead
 from gateway.clock import Clock
 from gateway.exchange import Exchange
 from gateway.problems import Rejected
 from gateway.retries import Budget, backoff_s, has_key, may_pass, may_repeat, retry_after_s
-from gateway.targets import Place, Standing, Targets
-from gateway.upstream import Answer, Blameless, Bounds, Upstreams, host_fits
+from gateway.targets import Place, Standing, Targets, nothing_ails
+from gateway.upstream import Upstreams, host_fits
+from gateway.upstream_answer import Answer, Blameless, Bounds
 
 if TYPE_CHECKING:
     from gateway.metrics import Metrics
@@ -50,13 +51,8 @@ class Lane:
 
     def settle(self, connector: Connector) -> None:
         """Take over what a version of the connector says. Raises Rejected `upstream_blocked`."""
+        check_hosts(connector)
         definition = connector.definition
-        allowed = definition.allowed_hosts or (connector.base.hostname or "",)
-        for host in connector.hosts:
-            if not any(host_fits(host, pattern) for pattern in allowed):
-                raise Rejected(
-                    "upstream_blocked", "The upstream's host is not on the connector's list."
-                )
         self.targets.settle(connector)
         self.slots.resize(definition.max_connections, definition.max_waiting)
         self.connector = connector
@@ -69,7 +65,8 @@ class Lane:
 class Attempts:
     """Sends requests to their upstreams, as often as it takes and may be.
 
-    `chance` gives numbers evenly spread from 0 to 1; `sleep` waits for so many seconds.
+    `chance` gives numbers evenly spread from 0 to 1; `sleep` waits for so many seconds; `ailing` tells
+    which of a connector's targets health checks have found unhealthy.
     """
 
     def __init__(
@@ -82,6 +79,7 @@ class Attempts:
         breaker: BreakerSettings | None = None,
         retry_percent: float = 10,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        ailing: Callable[[str], Collection[str]] = nothing_ails,
     ) -> None:
         self._upstreams = upstreams
         self._metrics = metrics
@@ -91,6 +89,7 @@ class Attempts:
         self._breaker = breaker or BreakerSettings()
         self._retry_percent = retry_percent
         self._sleep = sleep
+        self._ailing = ailing
         self._lanes: OrderedDict[str, Lane] = OrderedDict()
 
     async def send(self, exchange: Exchange, limits: Bounds) -> Answer:
@@ -100,6 +99,7 @@ class Attempts:
         and what `Upstreams.send` raises.
         """
         lane, outgoing, begun = self._lane(exchange.connector), exchange.outgoing, self._now()
+        exchange.upstream_begun_s = begun
         deadline = begun + limits.total_s
         tried: tuple[Place, ...] = ()
         place = lane.targets.pick(begun)
@@ -219,7 +219,7 @@ class Attempts:
             return lane
         if lane is None:
             self._forget(self._now())
-            targets = Targets(self._breaker, self._chance)
+            targets = Targets(self._breaker, self._chance, self._ailing)
             lane = Lane(targets, Budget(self._retry_percent, self._breaker.window_s))
         lane.settle(connector)
         self._lanes[connector.id] = lane
@@ -236,6 +236,11 @@ class Attempts:
             else:
                 lanes.move_to_end(name)
 
+    def circuit(self, connector_id: str) -> State | None:
+        """The worst breaker of a connector's targets; None when it was not used lately."""
+        lane = self._lanes.get(connector_id)
+        return None if lane is None else lane.targets.standing(self._now()).state
+
     def standings(self) -> Mapping[str, Standing]:
         """How connectors that were used lately stand, by slug; the worse where teams share one."""
         now = self._now()
@@ -245,6 +250,16 @@ class Attempts:
             other = found.get(slug)
             found[slug] = standing if other is None else _worse(other, standing)
         return found
+
+
+def check_hosts(connector: Connector) -> None:
+    """Raises Rejected `upstream_blocked` for a host that is not on the connector's list."""
+    allowed = connector.definition.allowed_hosts or (connector.base.hostname or "",)
+    for host in connector.hosts:
+        if not any(host_fits(host, pattern) for pattern in allowed):
+            raise Rejected(
+                "upstream_blocked", "The upstream's host is not on the connector's list."
+            )
 
 
 def _worse(one: Standing, other: Standing) -> Standing:

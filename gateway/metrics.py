@@ -89,6 +89,7 @@ class Metrics:
         self._config_version: Callable[[], int] = lambda: 0
         self._hearing: Callable[[], bool] = lambda: False
         self._standings: Callable[[], Mapping[str, Standing]] = dict
+        self._shares: Callable[[], Mapping[str, float]] = dict
         self.config_reloaded = True
 
     def request(
@@ -112,9 +113,14 @@ class Metrics:
         self._config_version = version
         self._hearing = hearing
 
-    def watch_upstreams(self, standings: Callable[[], Mapping[str, Standing]]) -> None:
-        """Read at each scrape how connectors' upstreams do."""
+    def watch_upstreams(
+        self,
+        standings: Callable[[], Mapping[str, Standing]],
+        shares: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        """Read at each scrape how connectors' upstreams do: in use, and by health checks."""
         self._standings = standings
+        self._shares = shares
 
     def rejected(self, stage: str, code: str) -> None:
         """Count a refusal by the filter that made it."""
@@ -224,9 +230,12 @@ class Metrics:
             "The share of the connector's targets that answer well; 1 is all.",
             labels=["connector"],
         )
+        shares = dict(self._shares())
         for connector, standing in self._standings().items():
             states.add_metric([connector], float(standing.state))
-            healthy.add_metric([connector], standing.healthy)
+            shares[connector] = min(standing.healthy, shares.get(connector, 1.0))
+        for connector, share in shares.items():
+            healthy.add_metric([connector], share)
         yield from (states, healthy)
 
     def _gauges(self) -> Iterator[Metric]:

@@ -2,12 +2,14 @@
 
 Targets with the lowest priority number are used as long as one of them is healthy. A target is not
 while its breaker is open, or after it has failed several times in a row: then it is ejected for a
-time that doubles, but never more than half of the targets of one priority.
+time that doubles, but never more than half of the targets of one priority. Nor is it while health
+checks find it unhealthy. When no target is left, those that checks speak against are used all the
+same: a check may be wrong, and an answer that fails is no worse than none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.breaker import Breaker, BreakerSettings, State
@@ -100,18 +102,34 @@ class Standing(NamedTuple):
     healthy: float
 
 
+def nothing_ails(_connector: str) -> Collection[str]:
+    """Which targets health checks have found unhealthy where there are no such checks."""
+    return ()
+
+
 class Targets:
-    """All targets of a connector; `chance` gives numbers evenly spread from 0 to 1."""
+    """All targets of a connector; `chance` gives numbers evenly spread from 0 to 1.
 
-    __slots__ = ("_chance", "_choose", "_levels", "_only", "_settings", "places")
+    `ailing` gives the labels of those of a connector's targets that health checks speak against.
+    """
 
-    def __init__(self, settings: BreakerSettings, chance: Callable[[], float]) -> None:
+    __slots__ = ("_ailing", "_chance", "_choose", "_id", "_levels", "_only", "_settings", "places")
+
+    def __init__(
+        self,
+        settings: BreakerSettings,
+        chance: Callable[[], float],
+        ailing: Callable[[str], Collection[str]] = nothing_ails,
+    ) -> None:
         self._settings = settings
         self._chance = chance
+        self._ailing = ailing
+        self._id = ""
         self.places: dict[str, Place] = {}
 
     def settle(self, connector: Connector) -> None:
         """Take over what a version of the connector says; a target that stays keeps its state."""
+        self._id = connector.id
         levels: dict[int, list[Place]] = {}
         places: dict[str, Place] = {}
         for destination in sorted(connector.destinations, key=_priority):
@@ -153,21 +171,21 @@ class Targets:
 
     def standing(self, now: float) -> Standing:
         """How they all do."""
-        if self._only is not None:
-            state = self._only.breaker.standing(now)
-            return Standing(state, 0.0 if state is State.OPEN else 1.0)
-        places = self.places.values()
+        places, ailing = self.places.values(), self._ailing(self._id)
         state = max(place.breaker.standing(now) for place in places)
-        return Standing(state, sum(place.is_healthy(now) for place in places) / len(places))
+        well = sum(p.is_healthy(now) and p.target.label not in ailing for p in places)
+        return Standing(state, well / len(places))
 
     def is_idle(self, now: float, for_s: float) -> bool:
         """True when forgetting what is known of them would change nothing."""
         return all(place.is_idle(now, for_s) for place in self.places.values())
 
     def _best(self, now: float, tried: Sequence[Place]) -> Place:
-        """Healthy and untried, else healthy, else ejected: the first of these that there is."""
+        """Healthy and untried, else healthy, else any: the first of these that there is."""
         able = [[p for p in level if p.breaker.admits(now)] for level in self._levels]
         healthy = [[p for p in level if not p.is_ejected(now)] for level in able]
+        if ailing := self._ailing(self._id):
+            healthy = [[p for p in level if p.target.label not in ailing] for level in healthy]
         fresh = [[p for p in level if p not in tried] for level in healthy]
         for level in (*fresh, *healthy, *able):
             if level:

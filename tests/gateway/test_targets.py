@@ -271,3 +271,43 @@ def test_what_still_says_something_is_not_idle(why: str) -> None:
     dict(idle_places())[why](place(among, "a"))
 
     assert not among.is_idle(100, 60)
+
+
+def unwell(*given: dict[str, Any], ailing: str) -> Targets:
+    """Targets some of which health checks speak against."""
+    labels = {f"{letter}.example.com:443" for letter in ailing}
+    among = Targets(SETTINGS, lambda: 0.0, lambda _connector: labels)
+    among.settle(connector(BASE, targets=list(given)))
+    return among
+
+
+def test_target_that_checks_find_unhealthy_is_left_out_and_the_standing_says_so() -> None:
+    among = unwell(target("a"), target("b"), target("c"), ailing="b")
+
+    assert picked(among, 4) == [*"acac"]
+    assert among.standing(0).healthy == pytest.approx(2 / 3)
+
+
+def test_next_priority_takes_over_when_checks_speak_against_all_of_the_first() -> None:
+    assert picked(unwell(target("a"), target("b"), target("c", 1, 1), ailing="ab"), 2) == [*"cc"]
+
+
+def test_all_are_used_when_checks_speak_against_all() -> None:
+    among = unwell(target("a"), target("b"), ailing="ab")
+
+    assert picked(among, 4) == [*"abab"]
+    assert among.standing(0).healthy == 0
+
+
+def test_only_target_is_used_whatever_checks_say() -> None:
+    among = unwell(target("a"), ailing="a")
+
+    assert picked(among, 2) == [*"aa"]
+    assert among.standing(0).healthy == 0
+
+
+def test_target_that_checks_speak_against_is_used_before_none_is() -> None:
+    among = unwell(target("a"), target("b"), ailing="a")
+    open_breaker(place(among, "b"))
+
+    assert picked(among, 2) == [*"aa"]
