@@ -1,37 +1,81 @@
-"""Connector templates: which there are, and connectors made from them.
+"""Connector templates: which there are, and connectors made from them, one or several at once.
 
 What a template makes goes through the same schema and code as a connector that is created by hand.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aiohttp import web
-from marshmallow import ValidationError
+from marshmallow import ValidationError, fields, missing, validates_schema
 
 import templates
-from admin import connectors, hosts, publishing, secrets
+from admin import connectors, publishing, secrets, template_documents
+from admin.access import allows
 from admin.calls import Call, answer
-from admin.fields import Pairs, Switch, Wire, text
+from admin.fields import Pairs, Switch, Wire, camel, text, texts
+from admin.problems import rejection
 from admin.references import unknown
+from admin.targets import origins
 from admin.writes import writing
-from gateway.problems import Fault
+from gateway import problems
+from gateway.database import DatabaseAway
+from gateway.problems import Fault, Rejected
 
-_VARIABLE: Final = re.compile(r"\{\{\s*variables\.([A-Za-z][A-Za-z0-9_]*)\s*\}\}")
+_WAYS: Final = ("template_id", "template_ids", "template")
+_OF_ONE: Final = ("upstream_base_url", "slug", "variables", "secrets")
+_MOST_AT_ONCE: Final = 50
+_MULTI_STATUS: Final = 207
 
 
 class Instantiation(Wire):
-    """Which template, and what it leaves to be said. `publish` null: if nothing is missing."""
+    """Which template or templates, and what one leaves to be said. `publish` null: if it can be."""
 
-    template_id = text(64, required=True)
+    template_id = text(64)
+    template_ids = texts(text(64), _MOST_AT_ONCE, load_default=missing)
+    template = fields.Dict()
     upstream_base_url = connectors.base_url_field()
     slug = connectors.slug_field()
     variables = Pairs(keys=text(64), values=text(1024), load_default=dict)
     secrets = secrets.values(load_default=dict)
     publish = Switch(load_default=None)
+
+    @validates_schema
+    def _one_way(self, given: Mapping[str, Any], **_: Any) -> None:
+        ways = [camel(name) for name in _WAYS if name in given]
+        if not ways:
+            detail = "One of templateId, templateIds and template is needed."
+            raise ValidationError({"templateId": [detail]})
+        if len(ways) > 1:
+            raise ValidationError({ways[1]: [f"Not together with {ways[0]}."]})
+        if "template_ids" in given:
+            _check_several(given)
+
+
+def _check_several(given: Mapping[str, Any]) -> None:
+    """Raises ValidationError for what can't be meant for several templates at once."""
+    if not given["template_ids"]:
+        raise ValidationError({"templateIds": ["At least one is needed."]})
+    if own := [camel(name) for name in _OF_ONE if given.get(name)]:
+        detail = "This is for one template: not together with templateIds."
+        raise ValidationError({name: [detail] for name in own})
+
+
+class Result(Wire):
+    """What became of one of several templates: its connector, or the problem."""
+
+    template_id = fields.String(required=True)
+    status = fields.Integer(required=True)
+    connector = fields.Dict()
+    problem = fields.Dict()
+
+
+class Results(Wire):
+    """One result for each template, in the order in which they were named."""
+
+    items = fields.List(fields.Nested(Result), required=True)
 
 
 _SCHEMA: Final = Instantiation()
@@ -65,14 +109,51 @@ async def show(call: Call) -> web.Response:
 
 
 async def create(call: Call) -> web.Response:
-    """POST: a connector from a template; published when it can be and nothing else is asked for."""
+    """POST: a connector from a template; published when it can be and nothing else is asked for.
+
+    Of several templates each has its own result, and one that fails leaves the others be.
+    """
     given = _SCHEMA.load(await call.body())
     if given["secrets"]:
         call.require("admin", "Setting secrets")
-    if (template := templates.all().get(given["template_id"])) is None:
+    if "template_ids" in given:
+        made = [await _result(call, name, given) for name in given["template_ids"]]
+        return answer({"items": made}, status=_MULTI_STATUS)
+    row, told = await _make(call, _template(given), given)
+    location = f"connectors/{row['id']}"
+    return connectors.shown(row, status=201, location=location, publishFaults=told)
+
+
+async def _result(call: Call, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What became of one of several templates."""
+    try:
+        row, told = await _make(call, _template({"template_id": name}), given)
+    except (Rejected, ValidationError, DatabaseAway) as error:
+        rejected = rejection(error)
+        problem = problems.document(rejected, call.request_id)
+        return {"templateId": name, "status": rejected.status, "problem": problem}
+    connector = {**connectors.SCHEMA.dump(row), "publishFaults": told}
+    return {"templateId": name, "status": 201, "connector": connector}
+
+
+def _template(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The document that is given or named. Raises ValidationError, or Rejected with its faults."""
+    if (document := given.get("template")) is not None:
+        if found := template_documents.faults(document):
+            errors = [Fault(f"/template{fault.pointer}", fault.detail) for fault in found]
+            raise Rejected("validation_failed", "The template is not valid.", errors=errors)
+        return dict(document)
+    if (document := templates.all().get(given["template_id"])) is None:
         raise ValidationError({"templateId": ["There is no such template."]})
-    item = connectors.CREATE.load(filled(template, given))
-    item["secrets"] = {**_references(call, template, item), **given["secrets"]}
+    return document
+
+
+async def _make(
+    call: Call, template: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The row of a new connector, and what keeps it from being published."""
+    item = connectors.CREATE.load(template_documents.filled(template, given))
+    item["secrets"] = {**_references(call, template, given, item), **given["secrets"]}
     faults: list[Fault] = []
     async with writing(call) as write:
         row = await connectors.make(write, item)
@@ -82,63 +163,21 @@ async def create(call: Call) -> web.Response:
                 raise publishing.refused(faults)
             if not faults:
                 row = await publishing.release(write, row, snapshot)
-    told = [{"pointer": fault.pointer, "detail": fault.detail} for fault in faults]
-    location = f"connectors/{row['id']}"
-    return connectors.shown(row, status=201, location=location, publishFaults=told)
+    return row, [{"pointer": fault.pointer, "detail": fault.detail} for fault in faults]
 
 
-def filled(template: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of the create that a template stands for. Raises ValidationError."""
-    body = {**template["connector"], "endpoints": template["endpoints"]}
-    if "upstream_base_url" in given:
-        base_url = given["upstream_base_url"]
-        body |= {"upstreamBaseUrl": base_url, "allowedHosts": [], "targets": []}
-    elif "upstreamBaseUrl" not in body:
-        raise ValidationError({"upstreamBaseUrl": ["This template needs one."]})
-    if "slug" in given:
-        body["slug"] = given["slug"]
-    return _with_variables(body, template["variables"], given["variables"])
+def _references(
+    call: Call, template: Mapping[str, Any], given: Mapping[str, Any], item: Mapping[str, Any]
+) -> dict[str, str]:
+    """Secrets from the gateway's environment, where the operator lets the connector's hosts have them.
 
-
-def _with_variables(
-    body: Mapping[str, Any], declared: Iterable[Mapping[str, Any]], given: Mapping[str, str]
-) -> dict[str, Any]:
-    """The body with the values of its variables; what is given but not declared is a fault."""
-    known = {variable["name"]: variable for variable in declared}
-    faults = {name: "The template has no such variable." for name in given if name not in known}
-
-    def put_in(content: str) -> str:
-        return _VARIABLE.sub(lambda match: value(known[match.group(1)]), content)
-
-    def value(variable: Mapping[str, Any]) -> str:
-        name, pattern = variable["name"], variable["pattern"]
-        if (chosen := given.get(name, variable.get("default"))) is None:
-            faults[name] = f"Needed: {variable['description']}"
-        elif not re.fullmatch(pattern, chosen):
-            faults[name] = f"It must match {pattern}, as {variable['example']} does."
-        return chosen or ""
-
-    filled = {
-        **body,
-        "upstreamBaseUrl": put_in(body["upstreamBaseUrl"]),
-        "allowedHosts": [put_in(host) for host in body.get("allowedHosts", ())],
-        "endpoints": [
-            {**entry, "upstreamPath": put_in(path)}
-            if (path := entry.get("upstreamPath"))
-            else entry
-            for entry in body["endpoints"]
-        ],
-    }
-    if faults:
-        raise ValidationError({"variables": {name: [text] for name, text in faults.items()}})
-    return filled
-
-
-def _references(call: Call, template: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, str]:
-    """Secrets from the gateway's environment, where the operator lets the connector's host have them."""
-    host = hosts.host(item["upstream_base_url"])
+    A template of the caller's own may ask for any of them, as who sets secrets may.
+    """
+    if "template" in given and not allows(call.role, "admin"):
+        return {}
+    own = {host for _, host, _ in origins(item)}
     named = {
         entry["name"]: f"env:{entry['env']}" for entry in template["secrets"] if "env" in entry
     }
-    vault = call.control.vault
-    return {name: value for name, value in named.items() if vault.permits(value, host)}
+    permits = call.control.vault.permits
+    return {n: value for n, value in named.items() if all(permits(value, host) for host in own)}

@@ -47,12 +47,24 @@ def load(folder: Traversable) -> dict[str, dict[str, Any]]:
 
 def _read(file: Traversable) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"), object_pairs_hook=_object)
     except json.JSONDecodeError as fault:
         place = f"templates/{file.name}:{fault.lineno}:{fault.colno}"
         raise TemplateFault(f"{place}: {fault.msg}") from fault
     except UnicodeDecodeError as fault:
         raise TemplateFault(f"templates/{file.name}: byte {fault.start} is not UTF-8") from fault
+    except TemplateFault as fault:
+        raise TemplateFault(f"templates/{file.name}: {fault}") from None
     if not isinstance(content, dict):
         raise TemplateFault(f"templates/{file.name}:1:1: a template is a JSON object")
     return content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose members are all there: JSON would keep the last of two silently."""
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise TemplateFault(f"{name!r} is there twice in one object")
+        made[name] = value
+    return made

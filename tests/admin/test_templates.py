@@ -6,36 +6,24 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
-from marshmallow import ValidationError
 
 import templates
-from admin.connectors import CREATE
-from admin.templates import filled
 from gateway import keys
-from tests.admin.client import BASE, UUID7, Tokened, User, read
+from tests.admin.client import BASE, UUID7, Fetch, Tokened, User, read
 
-PLAIN: dict[str, Any] = {"variables": {}}
-CLUSTER: dict[str, Any] = {
+OWN: dict[str, Any] = {
+    "id": "maps",
+    "name": "Maps",
     "variables": [
-        {"name": "region", "description": "Where.", "pattern": "^[a-z-]+$", "example": "eu-west"},
-        {
-            "name": "account",
-            "description": "Whose.",
-            "pattern": "^[0-9]+$",
-            "example": "7",
-            "default": "1",
-        },
+        {"name": "region", "description": "Where.", "pattern": "^[a-z]+$", "example": "eu"}
     ],
-    "secrets": [],
+    "secrets": [{"name": "token", "description": "A key.", "env": "OTHER_KEY"}],
     "connector": {
-        "slug": "cluster",
+        "slug": "maps",
         "upstreamBaseUrl": "https://{{variables.region}}.example.com",
-        "allowedHosts": ["{{variables.region}}.example.com", "*.example.com"],
+        "authType": "bearer",
     },
-    "endpoints": [
-        {"name": "a", "method": "GET", "path": "/a", "upstreamPath": "/{{variables.account}}/a"},
-        {"name": "b", "method": "GET", "path": "/b"},
-    ],
+    "endpoints": [{"name": "find", "method": "GET", "path": "/find/:place"}],
 }
 
 
@@ -172,39 +160,148 @@ async def test_templates_are_listed_in_short_and_shown_whole(viewer: User) -> No
     assert (await viewer.get("/templates/nothing")).status == 404
 
 
-def test_variables_are_put_in() -> None:
-    body = filled(CLUSTER, {"variables": {"region": "us-east"}})
+async def test_variables_are_put_in(admin: User) -> None:
+    body = {"templateId": "supabase", "variables": {"project": "abcdefghijklmnopqrst"}}
+    made = (await admin.post("/templates", body)).json
 
-    assert body["upstreamBaseUrl"] == "https://us-east.example.com"
-    assert body["allowedHosts"] == ["us-east.example.com", "*.example.com"]
-    assert body["endpoints"] == [
-        {"name": "a", "method": "GET", "path": "/a", "upstreamPath": "/1/a"},
-        {"name": "b", "method": "GET", "path": "/b"},
-    ]
-    assert CREATE.load(body)["slug"] == "cluster"
-
-
-def test_variable_that_is_not_used_is_not_needed() -> None:
-    body = filled(CLUSTER, {"upstream_base_url": "https://own.example.org", **PLAIN})
-
-    assert (body["upstreamBaseUrl"], body["allowedHosts"]) == ("https://own.example.org", [])
+    assert made["upstreamBaseUrl"] == "https://abcdefghijklmnopqrst.supabase.co"
+    assert made["allowedHosts"] == ["abcdefghijklmnopqrst.supabase.co"]
 
 
 @pytest.mark.parametrize(
-    ("values", "names"),
+    "value",
+    ["", "evil.com/", "evil.com#aaaaaaaaaaa", "abcdefghijklmnopqrst\n", "../x", "x@evil.com"],
+)
+async def test_hostile_variable_is_refused_at_its_place(value: str, admin: User) -> None:
+    body = {"templateId": "supabase", "variables": {"project": value}}
+    answer = await admin.post("/templates", body)
+
+    assert (answer.status, answer.pointers) == (422, ["/variables/project"])
+    assert (await admin.get("/connectors")).json["items"] == []
+
+
+async def test_template_can_be_brought_along(admin: User) -> None:
+    body = {"template": OWN, "variables": {"region": "eu"}, "secrets": {"token": "t"}}
+    made = await admin.post("/templates", body)
+
+    assert (made.status, made.json["status"]) == (201, "published"), made.text
+    assert made.json["upstreamBaseUrl"] == "https://eu.example.com"
+
+
+async def test_faults_of_a_template_brought_along_have_their_places(admin: User) -> None:
+    broken = {**OWN, "endpoints": [{"name": "find", "method": "BREW", "path": "/find"}]}
+    answer = await admin.post("/templates", {"template": broken})
+    assert (answer.status, answer.pointers) == (422, ["/template/endpoints/0/method"])
+
+    answer = await admin.post("/templates", {"template": {**OWN, "variables": []}})
+    assert (answer.status, answer.pointers) == (422, ["/template/variables"])
+
+
+async def test_only_who_sets_secrets_brings_references_along(admin: User, editor: User) -> None:
+    """`OTHER_KEY` may go to other.example.com: whose template it is decides who may say so."""
+    body = {"template": OWN, "variables": {"region": "other"}}
+    drafted = (await editor.post("/templates", body)).json
+    assert (drafted["status"], drafted["publishFaults"][0]["pointer"]) == (
+        "draft",
+        "/secrets/token",
+    )
+
+    made = (await admin.post("/templates", {**body, "slug": "maps-2"})).json
+    assert made["status"] == "published"
+    (secret,) = (await admin.get("/connectors/maps-2/secrets")).json["items"]
+    assert secret["reference"] == "env:OTHER_KEY"
+
+
+async def test_reference_is_for_all_the_hosts_or_left_out(admin: User) -> None:
+    made = {**OWN["connector"], "allowedHosts": ["*.example.com"]}
+    made["targets"] = [{"url": "https://other.example.com"}, {"url": "https://x.example.com"}]
+    body = {"template": {**OWN, "connector": made}, "variables": {"region": "other"}}
+    answer = await admin.post("/templates", body)
+
+    assert (answer.status, answer.json["status"]) == (201, "draft"), answer.text
+    assert answer.json["publishFaults"][0]["pointer"] == "/secrets/token"
+
+
+async def test_several_templates_have_each_their_result(admin: User, fetch: Fetch) -> None:
+    await admin.post("/templates", {"templateId": "gemini"})
+    names = ["daydream", "gemini", "nothing", "clickhouse", "twilio", "ai-llm"]
+    answer = await admin.post("/templates", {"templateIds": names})
+    made = {item["templateId"]: item for item in answer.json["items"]}
+
+    assert answer.status == 207
+    assert list(made) == names
+    assert {name: item["status"] for name, item in made.items()} == {
+        "daydream": 201, "gemini": 409, "nothing": 422, "clickhouse": 422, "twilio": 422, "ai-llm": 201,
+    }  # fmt: skip
+    assert {
+        name: item["problem"]["errors"][0]["pointer"]
+        for name, item in made.items()
+        if "problem" in item
+    } == {
+        "gemini": "/slug",
+        "nothing": "/templateId",
+        "clickhouse": "/upstreamBaseUrl",
+        "twilio": "/variables/accountSid",
+    }
+    assert made["daydream"]["connector"]["status"] == "published"
+    assert made["ai-llm"]["connector"]["publishFaults"][0]["pointer"] == "/secrets/token"
+    assert made["gemini"]["problem"]["requestId"] == answer.headers["X-Request-Id"]
+    kept = {row["slug"] for row in await fetch("SELECT slug FROM service_connector")}
+    assert kept == {"daydream", "gemini", "ai-llm"}
+
+
+async def test_several_are_all_published_or_not_made(admin: User) -> None:
+    body = {"templateIds": ["daydream", "ai-llm"], "publish": True}
+    items = (await admin.post("/templates", body)).json["items"]
+
+    assert [item["status"] for item in items] == [201, 409]
+    assert [c["slug"] for c in (await admin.get("/connectors")).json["items"]] == ["daydream"]
+
+
+@pytest.mark.parametrize(
+    "body",
     [
-        ({}, {"region"}),
-        ({"region": "EU"}, {"region"}),
-        ({"region": "evil.com/x"}, {"region"}),
-        ({"region": "eu\n"}, {"region"}),
-        ({"region": "eu", "account": "x"}, {"account"}),
-        ({"region": "eu", "zone": "a"}, {"zone"}),
+        {"templateId": "daydream", "publish": True},
+        {"templateIds": ["daydream", "livepeer-leaderboard"]},
+        {"template": OWN, "variables": {"region": "eu"}},
     ],
 )
-def test_variables_that_do_not_fit_are_refused_by_name(
-    values: dict[str, str], names: set[str]
+async def test_dry_run_makes_nothing(body: dict[str, Any], admin: User, fetch: Fetch) -> None:
+    answer = await admin.post("/templates?dryRun=true", body)
+
+    assert answer.status in {201, 207}, answer.text
+    assert all(item["status"] == 201 for item in answer.json.get("items", ()))
+    assert await fetch("SELECT id FROM service_connector") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        ({"templateId": "daydream", "templateIds": ["gemini"]}, ["/templateIds"]),
+        ({"templateId": "daydream", "template": OWN}, ["/template"]),
+        ({"templateIds": []}, ["/templateIds"]),
+        ({"templateIds": ["a", "a"]}, ["/templateIds"]),
+        ({"templateIds": ["daydream"], "slug": "dd"}, ["/slug"]),
+        (
+            {"templateIds": ["daydream"], "secrets": {"token": "x"}, "variables": {"a": "b"}},
+            ["/variables", "/secrets"],
+        ),
+        ({"template": []}, ["/template"]),
+    ],
+)
+async def test_what_is_for_one_template_is_not_for_several(
+    body: dict[str, Any], pointers: list[str], admin: User
 ) -> None:
-    with pytest.raises(ValidationError) as caught:
-        filled(CLUSTER, {"variables": values})
-    assert caught.value.messages_dict.keys() == {"variables"}
-    assert set(caught.value.messages_dict["variables"]) == names
+    answer = await admin.post("/templates", body)
+
+    assert (answer.status, answer.pointers) == (422, pointers)
+
+
+async def test_teams_have_connectors_of_one_template_each_for_itself(
+    admin: User, stranger: User
+) -> None:
+    first = (await admin.post("/templates", {"templateId": "daydream"})).json
+    second = (await stranger.post("/templates", {"templateId": "daydream"})).json
+
+    assert first["slug"] == second["slug"] == "daydream"
+    assert (await stranger.get(f"/connectors/{first['id']}")).status == 404

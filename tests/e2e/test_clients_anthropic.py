@@ -1,82 +1,27 @@
-"""The official Anthropic client through the gateway, unchanged but for the base URL and the key."""
+"""The official Anthropic client through the gateway, made from the template."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import anthropic
-import orjson
 import pytest
-from aiohttp import web
 from anthropic.types import MessageParam, TextBlock
 
 from tests.e2e.services import gateway_to_loopback, serving
-from tests.templates import mock
-from tests.templates.mock import Seen, Stop, reply
+from tests.templates.anthropic import MODEL, SECRETS, start
 
-SECRET = "sk-ant-upstream"
-MODEL = "some-model"
 HELLO: list[MessageParam] = [{"role": "user", "content": "Hello"}]
-USAGE = {"input_tokens": 3, "output_tokens": 2}
-EMPTY: dict[str, Any] = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": MODEL,
-    "content": [], "stop_reason": None, "stop_sequence": None, "usage": USAGE,
-}  # fmt: skip
-MESSAGE = EMPTY | {"content": [{"type": "text", "text": "Good day"}], "stop_reason": "end_turn"}
-EVENTS: list[dict[str, Any]] = [
-    {"type": "message_start", "message": EMPTY},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Good "}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "day"}},
-    {"type": "content_block_stop", "index": 0},
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": USAGE},
-    {"type": "message_stop"},
-]
-
-
-async def start() -> tuple[str, Stop]:
-    """The Messages API; return its base URL and what stops it."""
-    return await mock.start(_answer)
-
-
-def _answer(seen: Seen) -> web.Response:
-    if seen.all("x-api-key") != [SECRET] or seen.all("Authorization"):
-        return _fault(401, "authentication_error", "invalid x-api-key")
-    versions = seen.all("anthropic-version")  # the client's, passed through
-    if len(versions) != 1 or not re.fullmatch(r"\d{4}-\d\d-\d\d", versions[0]):
-        return _fault(400, "invalid_request_error", "anthropic-version: header is required")
-    if (seen.method, seen.path) != ("POST", "/v1/messages") or not seen.is_json():
-        return _fault(404, "not_found_error", "Not Found")
-    asked = orjson.loads(seen.body)
-    if asked["model"] != MODEL:
-        return _fault(404, "not_found_error", f"model: {asked['model']}")
-    if not asked.get("stream"):
-        return reply(MESSAGE)
-    events = [
-        f"event: {event['type']}\ndata: {orjson.dumps(event).decode()}\n\n" for event in EVENTS
-    ]
-    return web.Response(text="".join(events), content_type="text/event-stream")
-
-
-def _fault(status: int, kind: str, message: str) -> web.Response:
-    return reply({"type": "error", "error": {"type": kind, "message": message}}, status)
 
 
 @pytest.fixture(scope="module")
 def client(open_directory: Path) -> Iterator[anthropic.Anthropic]:
     with serving(start) as base_url, gateway_to_loopback(open_directory) as gateway:
         token = gateway.token()
-        wanted = {
-            "slug": "anthropic", "upstreamBaseUrl": base_url,
-            "authType": "header", "authConfig": {"headers": {"x-api-key": "{{secrets.token}}"}},
-            "secrets": {"token": SECRET},
-            "endpoints": [{"name": "messages", "method": "POST", "path": "/v1/messages"}],
-        }  # fmt: skip
-        gateway.admin("POST", "/connectors", wanted, token=token)
-        gateway.admin("POST", "/connectors/anthropic/publish", token=token)
+        wanted = {"templateId": "anthropic", "upstreamBaseUrl": base_url, "secrets": SECRETS}
+        connector = gateway.admin("POST", "/templates", wanted, token=token)
+        assert connector["status"] == "published", connector
         key = gateway.admin("POST", "/keys", {"name": "k"}, token=token)["key"]
         url = f"{gateway.base}/api/v1/gw/anthropic"
         with anthropic.Anthropic(base_url=url, api_key=key, max_retries=0, timeout=20) as made:
@@ -97,6 +42,19 @@ def test_anthropic_client_streams_a_message(client: anthropic.Anthropic) -> None
 
     assert pieces == ["Good ", "day"]
     assert whole.stop_reason == "end_turn"
+
+
+def test_anthropic_client_counts_tokens_and_lists_models(client: anthropic.Anthropic) -> None:
+    counted = client.messages.count_tokens(model=MODEL, messages=HELLO)
+
+    assert counted.input_tokens == 3
+    assert [model.id for model in client.models.list()] == [MODEL]
+
+
+def test_anthropic_client_handles_batches(client: anthropic.Anthropic) -> None:
+    assert client.messages.batches.retrieve("msgbatch_1").processing_status == "ended"
+    assert client.messages.batches.cancel("msgbatch_1").processing_status == "canceling"
+    assert [batch.id for batch in client.messages.batches.list()] == ["msgbatch_1"]
 
 
 def test_anthropic_client_sees_an_upstream_error_as_its_own(client: anthropic.Anthropic) -> None:

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.e2e.process import Gateway
-from tests.templates import ai_llm, clickhouse, daydream, gemini, livepeer_leaderboard
+from tests.e2e.process import ROOT, Gateway
 from tests.templates.mock import Call
+from tests.templates.services import EVERY_CALL, SERVICES, variables_of
 
-SERVICES = {
-    "daydream": daydream,
-    "ai-llm": ai_llm,
-    "clickhouse": clickhouse,
-    "gemini": gemini,
-    "livepeer-leaderboard": livepeer_leaderboard,
-}
 CALLS = [
     pytest.param(template, call, id=f"{template}-{number}-{call.endpoint}")
-    for template, service in SERVICES.items()
-    for number, call in enumerate(service.CALLS)
+    for template, number, call in EVERY_CALL
 ]
 PLAN = {"rateLimit": 10_000, "dailyQuota": None, "monthlyQuota": None, "maxRequestSize": 1 << 26}
 
@@ -63,16 +55,13 @@ def served(open_directory: Path, base_urls: dict[str, str]) -> Iterator[tuple[Ga
     plan = gateway.admin("POST", "/plans", {"name": "wide", **PLAN}, token=token)
     for name, service in SERVICES.items():
         template = {"templateId": name, "upstreamBaseUrl": base_urls[name]}
-        wanted = {**template, "secrets": secrets_of(service), "publish": True}
+        given = {"secrets": dict(service.SECRETS), "variables": variables_of(service)}
+        wanted = {**template, **given, "publish": True}
         connector = gateway.admin("POST", "/templates", wanted, token=token)
         assert connector["status"] == "published"
     key = gateway.admin("POST", "/keys", {"name": "k", "planId": plan["id"]}, token=token)["key"]
     yield gateway, key
     assert gateway.stop() == 0
-
-
-def secrets_of(service: ModuleType) -> dict[str, str]:
-    return dict(service.SECRETS)
 
 
 @pytest.mark.parametrize(("template", "call"), CALLS)
@@ -89,3 +78,16 @@ def test_call_gets_the_services_answer(
 
     assert answer.status == call.status, body
     assert call.holds in body
+
+
+def test_gateway_with_a_broken_template_does_not_start(tmp_path: Path) -> None:
+    for package in ("gateway", "filters", "admin", "sql", "templates"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    file = tmp_path / "templates" / "twilio.json"
+    file.write_text(file.read_text("utf-8").replace("{{variables.accountSid}}", "x"), "utf-8")
+
+    done = Gateway(tmp_path, run_in=tmp_path).command("serve")
+
+    assert done.returncode == 1
+    assert "templates/twilio.json: /variables/0: Nothing uses the variable" in done.stderr
+    assert not (tmp_path / "data").exists()

@@ -9,6 +9,7 @@ from typing import Any
 from multidict import CIMultiDict
 
 import templates
+from admin.template_documents import filled
 from gateway.exchange import Body, Exchange, Outgoing
 from gateway.model import Connector, Endpoint, compile_connector
 from tests.templates.mock import Call
@@ -32,23 +33,30 @@ def snake(value: Any) -> Any:
     return {name: v if name in FREE else snake(v) for name, v in named.items()}
 
 
-def snapshot(template: Mapping[str, Any], base_url: str) -> dict[str, Any]:
+def snapshot(
+    template: Mapping[str, Any], base_url: str, variables: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What a publish would freeze."""
+    made = filled(template, {"upstream_base_url": base_url, "variables": variables or {}})
     endpoints = [
         {"id": e["name"], "name": e["name"], "method": e["method"], "path": e["path"]}
         | {"definition": snake(e)}
-        for e in template["endpoints"]
+        for e in made.pop("endpoints")
     ]
-    definition = snake({**template["connector"], "upstreamBaseUrl": base_url})
-    slug = template["connector"]["slug"]
-    return {"id": slug, "slug": slug, "definition": definition, "endpoints": endpoints}
+    return {"id": made["slug"], "slug": made["slug"], "definition": snake(made)} | {
+        "endpoints": endpoints
+    }
 
 
 def connector(
-    id_: str, secrets: Mapping[str, str], base_url: str = "https://upstream.example"
+    id_: str,
+    secrets: Mapping[str, str],
+    base_url: str = "https://upstream.example",
+    variables: Mapping[str, str] | None = None,
 ) -> Connector:
     """The connector, compiled."""
-    return compile_connector(snapshot(templates.all()[id_], base_url), team="t1", secrets=secrets)
+    made = snapshot(templates.all()[id_], base_url, variables)
+    return compile_connector(made, team="t1", secrets=secrets)
 
 
 def outgoing(made: Connector, call: Call) -> tuple[Endpoint, Outgoing]:
