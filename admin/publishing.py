@@ -13,11 +13,11 @@ from typing import Any, Final
 from aiohttp import web
 
 import sql
-from admin import connectors, endpoints, hosts, secrets
+from admin import connectors, endpoints, hosts, secrets, snapshots
 from admin.calls import Call, stale
 from admin.control import Control
-from admin.fields import sentence
-from admin.references import connector, locked_connector
+from admin.fields import Wire, sentence, text
+from admin.references import connector, editable_connector, locked_connector
 from admin.writes import Write, writing
 from gateway.mapping import AuthFault, MappingFault
 from gateway.model import compile_connector
@@ -27,28 +27,30 @@ from gateway.rules import RuleFault, pointer
 
 _PUBLISH: Final = sql.query("connectors.publish")
 _FREEZE: Final = sql.query("connectors.freeze")
+_LATEST: Final = sql.query("versions.latest")
+_FORGET: Final = sql.query("versions.forget")
+
+MOST_VERSIONS: Final = 100
+"""How many versions of a connector are kept; what callers get is always one of them."""
+MOST_NOTE: Final = 1024
 _PARAMETER: Final = re.compile(r"\{\w+\}")
-_COMPILES: Final = (AuthFault, MappingFault, PatternFault, RuleFault)
+COMPILES: Final = (AuthFault, MappingFault, PatternFault, RuleFault)
+"""What is raised for a snapshot that does not compile."""
+
+
+class Publication(Wire):
+    """What may be said with a publish."""
+
+    note = text(MOST_NOTE, load_default="")
+
+
+_SCHEMA: Final = Publication()
 
 
 async def checked(write: Write, row: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
     """The snapshot of a connector's working copy, and every reason not to publish it."""
-    own = [entry for entry in await endpoints.every(write, row["id"]) if entry["enabled"]]
-    snapshot = {
-        "id": str(row["id"]),
-        "slug": row["slug"],
-        "definition": connectors.stored(row)["definition"],
-        "endpoints": [
-            {
-                "id": str(entry["id"]),
-                "name": entry["name"],
-                "method": entry["method"],
-                "path": entry["path"],
-                "definition": endpoints.stored(entry)["definition"],
-            }
-            for entry in own
-        ],
-    }
+    snapshot = snapshots.freeze(row, await endpoints.every(write, row["id"]))
+    own = [entry["definition"] for entry in snapshot["endpoints"]]
     values, unset = await secrets.opened(write, row, secrets.names_of(row, own))
     faults = [*_upstream_faults(write.call.control, snapshot), *unset]
     if not own:
@@ -57,23 +59,35 @@ async def checked(write: Write, row: Mapping[str, Any]) -> tuple[dict[str, Any],
 
 
 def _upstream_faults(control: Control, snapshot: Mapping[str, Any]) -> Iterator[Fault]:
-    definition = snapshot["definition"]
-    texts = [("/upstreamBaseUrl", definition["upstream_base_url"])]
-    targets = definition.get("targets", ())
-    texts += [(f"/targets/{at}/url", target["url"]) for at, target in enumerate(targets)]
-    urls = [*texts]
-    texts += [("/allowedHosts", host) for host in definition["allowed_hosts"]]
+    left = list(placeholders(snapshot))
+    yield from left
+    for at, url in _urls(snapshot):
+        if not left and not control.policy.permits_host(*hosts.origin(url)[1:]):
+            yield Fault(at, "The address of the upstream is not allowed.")
+
+
+def placeholders(snapshot: Mapping[str, Any]) -> Iterator[Fault]:
+    """Each place of a snapshot's hosts and paths that is still to be filled in."""
+    texts = _urls(snapshot)
+    texts += [("/allowedHosts", host) for host in snapshot["definition"]["allowed_hosts"]]
     texts += [
         (f"/endpoints{pointer([entry['name']])}/upstreamPath", _PARAMETER.sub("", path))
         for entry in snapshot["endpoints"]
         if (path := entry["definition"].get("upstream_path"))
     ]
-    left = [(at, part) for at, text in texts if (part := hosts.placeholder(text)) is not None]
-    for at, part in left:
-        yield Fault(at, f"{part} stands for something that is still to be filled in.")
-    for at, url in urls:
-        if not left and not control.policy.permits_host(*hosts.origin(url)[1:]):
-            yield Fault(at, "The address of the upstream is not allowed.")
+    for at, content in texts:
+        if (part := hosts.placeholder(content)) is not None:
+            yield Fault(at, f"{part} stands for something that is still to be filled in.")
+
+
+def _urls(snapshot: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The URLs that requests go to, with their pointers."""
+    definition = snapshot["definition"]
+    targets = definition.get("targets", ())
+    return [
+        ("/upstreamBaseUrl", definition["upstream_base_url"]),
+        *((f"/targets/{at}/url", target["url"]) for at, target in enumerate(targets)),
+    ]
 
 
 def _compile_faults(
@@ -93,7 +107,7 @@ def _compile_faults(
 def _fault(snapshot: Mapping[str, Any], team: str, values: Mapping[str, str]) -> ValueError | None:
     try:
         compile_connector(snapshot, team=team, secrets=values)
-    except _COMPILES as fault:
+    except COMPILES as fault:
         return fault
     return None
 
@@ -104,34 +118,52 @@ def refused(faults: Sequence[Fault]) -> Rejected:
 
 
 async def release(
-    write: Write, row: Mapping[str, Any], snapshot: Mapping[str, Any]
+    write: Write,
+    row: Mapping[str, Any],
+    snapshot: Mapping[str, Any],
+    *,
+    note: str = "",
+    restored: int | None = None,
 ) -> dict[str, Any]:
-    """Give callers a snapshot; answers the connector's row."""
+    """Give callers a snapshot; answers the connector's row. Of the oldest versions some go.
+
+    `restored` is the version that this one brings back.
+    """
     published = await write.row(_PUBLISH, row["id"], row["version"])
     if published is None:
         raise stale()
     version, user = published["version"], write.call.identity.user
-    await write.run(_FREEZE, row["id"], version, snapshot, user)
+    summary = f"Back to version {restored}."
+    if restored is None:
+        latest = await write.row(_LATEST, row["id"])
+        summary = snapshots.summary(latest and latest["snapshot"], snapshot)
+    await write.run(_FREEZE, row["id"], version, snapshot, user, note, summary, restored)
+    await write.run(_FORGET, row["id"], MOST_VERSIONS)
     difference = {
         "status": [row["status"], "published"],
         "publishedVersion": [row["published_version"], version],
+        **({"note": [None, note]} if note else {}),
+        **({"restored": [None, restored]} if restored is not None else {}),
     }
-    write.log("connector.publish", row["id"], difference)
+    verb = "publish" if restored is None else "rollback"
+    write.log(f"connector.{verb}", row["id"], difference)
     return await connector(write, str(row["id"]))
 
 
 async def publish(call: Call) -> web.Response:
-    """POST: callers get the working copy as it is now. Without changes there is nothing to do."""
+    """POST: callers get the working copy as it is now. Without changes there is nothing to do.
+
+    A note may be left with the version.
+    """
+    given = _SCHEMA.load(await call.body(optional=True))
     async with writing(call) as write:
-        row = await locked_connector(write, call.part("connector"))
+        row = await editable_connector(write, call.part("connector"))
         call.expect(row["version"])
-        if row["status"] == "archived":
-            raise Rejected("conflict", "The connector is archived: restore it first.")
         snapshot, faults = await checked(write, row)
         if faults:
             raise refused(faults)
         if row["published_version"] != row["version"]:
-            row = await release(write, row, snapshot)
+            row = await release(write, row, snapshot, note=given["note"])
     return connectors.shown(row)
 
 

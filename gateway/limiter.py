@@ -119,7 +119,23 @@ class Limiter:
 
     async def admit(self, limits: Sequence[Limit]) -> Decision:
         """Take one unit of every limit, or of none when one of them has no room."""
-        now, wall = self._clock.monotonic(), self._clock.now()
+        now = self._clock.monotonic()
+        decision = self._decide(limits, now)
+        if decision.admitted:
+            for standing in decision.standings:
+                self._take(standing, now)
+        return decision
+
+    async def peek(self, limits: Sequence[Limit]) -> Decision:
+        """What `admit` would decide now; nothing is taken."""
+        return self._decide(limits, self._clock.monotonic())
+
+    def inside(self, key: str) -> int:
+        """How many places of this key are taken."""
+        return self._inside.get(key, 0)
+
+    def _decide(self, limits: Sequence[Limit], now: float) -> Decision:
+        wall = self._clock.now()
         standings: list[Standing] = []
         admitted = True
         for limit in limits:
@@ -129,9 +145,6 @@ class Limiter:
                 standing = self._quota(limit, wall)
             standings.append(standing)
             admitted = admitted and standing.admitted
-        if admitted:
-            for standing in standings:
-                self._take(standing, now)
         return Decision(admitted, tuple(standings))
 
     async def give_back(self, limits: Sequence[Quota], taken_at: float) -> None:

@@ -363,3 +363,25 @@ async def test_counts_of_periods_that_are_over_are_forgotten(clock: HandClock) -
 
     held = limiter._counts["day"]  # noqa: SLF001 - memory is what this is about
     assert set(held) == {f"today {number}" for number in range(50)}
+
+
+async def test_looking_takes_nothing_and_says_what_would_be(clock: HandClock) -> None:
+    limiter = Limiter(clock)
+    limits: list[Limit] = [rate(2), quota(2)]
+    for _ in range(3):
+        seen = await limiter.peek(limits)
+        assert [standing.remaining for standing in seen.standings] == [1, 1]
+    for _ in range(2):
+        seen = await limiter.peek(limits)
+        assert seen == await limiter.admit(limits)
+
+    assert not (await limiter.peek(limits)).admitted
+
+
+def test_places_that_are_taken_are_counted(clock: HandClock) -> None:
+    limiter = Limiter(clock)
+    assert limiter.inside("a") == 0
+    limiter.enter("a", 2)
+    assert (limiter.inside("a"), limiter.inside("b")) == (1, 0)
+    limiter.leave("a")
+    assert limiter.inside("a") == 0

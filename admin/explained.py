@@ -1,0 +1,163 @@
+"""How an explanation is told: the verdicts, whose the limits are, and the request for the upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from admin.masks import Masks, readable
+from gateway.exchange import Exchange
+from gateway.explanation import MASK, Explanation, Place, Verdict
+from gateway.limiter import Rate, Standing
+from gateway.model import Caller
+from gateway.problems import Rejected
+
+MOST_SHOWN: Final = 4096
+"""How much of a body that the endpoint makes is shown, in bytes."""
+_MASKS: Final = Masks([MASK, f"{MASK}:{MASK}"])
+"""What stands for a secret may be encoded, too."""
+
+
+def document(
+    told: Explanation, key: Mapping[str, Any] | None, routes: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """The answer of the API; `key` is the row of the caller's key."""
+    exchange = told.exchange
+    refused = next((one.rejected for one in told.verdicts if one.rejected is not None), None)
+    found, endpoint = exchange.known_connector, exchange.known_endpoint
+    return {
+        "outcome": told.outcome,
+        "status": None if told.outcome in {"forwarded", "unknown"} else told.status,
+        "problem": None if refused is None else _problem(refused),
+        "filters": [_verdict(verdict) for verdict in told.verdicts],
+        "caller": _told_caller(exchange.known_caller, key),
+        "connector": None if found is None else {"id": found.id, "slug": found.slug},
+        "endpoint": None
+        if endpoint is None
+        else {"id": endpoint.id, "name": endpoint.name, "params": dict(exchange.params)},
+        "endpoints": routes,
+        "limits": list(_limits(exchange, told.places)),
+        "bounds": _bounds(exchange),
+        "upstream": _upstream(told),
+    }
+
+
+def _problem(rejected: Rejected) -> dict[str, Any]:
+    errors = [{"pointer": fault.pointer, "detail": fault.detail} for fault in rejected.errors]
+    return {
+        "code": rejected.code,
+        "status": rejected.status,
+        "detail": rejected.detail,
+        "errors": errors,
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    code = None if verdict.rejected is None else verdict.rejected.code
+    return {
+        "name": verdict.name,
+        "verdict": verdict.verdict,
+        "detail": verdict.detail,
+        "code": code,
+    }
+
+
+def _told_caller(caller: Caller | None, key: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Who it is, also when the pipeline does not take the credential; `status` says why not."""
+    document: dict[str, Any] = {"kind": "user" if key is None else "key"}
+    if key is not None:
+        document |= {"id": str(key["id"]), "name": key["name"], "status": key["status"]}
+    elif caller is not None:
+        document |= {"id": caller.id, "role": caller.role}
+    if caller is not None:
+        document["plan"] = {"id": caller.plan.id or None, "name": caller.plan.name}
+    return document
+
+
+def _limits(exchange: Exchange, places: Sequence[Place]) -> Iterator[dict[str, Any]]:
+    """The limits that were asked, as they would stand with this request taken."""
+    caller = exchange.known_caller
+    if caller is None:
+        return
+    of_plan = "plan" if caller.plan.id else "default"
+    for most, taken in places:
+        left = max(most - taken - 1, 0)
+        admitted = taken < most
+        yield {
+            "policy": "concurrent",
+            "source": of_plan,
+            "limit": most,
+            "remaining": left,
+            "admitted": admitted,
+        }
+    for standing in exchange.limits:
+        yield {"source": _source(standing, caller, of_plan), **_standing(standing)}
+
+
+def _source(standing: Standing, caller: Caller, of_plan: str) -> str:
+    """Where a limit comes from: what isn't the plan's is the endpoint's."""
+    return of_plan if standing.limit in {caller.rate, *caller.quotas} else "endpoint"
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    limit = standing.limit
+    document = {
+        "policy": limit.policy,
+        "limit": limit.limit,
+        "windowSeconds": limit.window_s,
+        "remaining": standing.remaining,
+        "resetSeconds": round(standing.reset_s, 3),
+        "admitted": standing.admitted,
+        "retryAfterSeconds": round(standing.retry_after_s, 3),
+    }
+    return {**document, "burst": limit.burst} if isinstance(limit, Rate) else document
+
+
+def _bounds(exchange: Exchange) -> list[dict[str, Any]]:
+    """Sizes and times, and whether the endpoint, the connector or the plan says so."""
+    caller, endpoint = exchange.known_caller, exchange.known_endpoint
+    if caller is None or endpoint is None:
+        return []
+    own, of_plan = endpoint.definition, "plan" if caller.plan.id else "default"
+    sizes = (
+        ("maxRequestSize", own.max_request_size, caller.plan.max_request_size),
+        ("maxResponseSize", own.max_response_size, caller.plan.max_response_size),
+    )
+    times = (
+        ("timeout", own.timeout, endpoint.timeout_s),
+        ("idleTimeout", own.idle_timeout, endpoint.idle_timeout_s),
+    )
+    return [
+        *(
+            {"name": name, "value": planned, "source": of_plan}
+            if mine is None or mine >= planned
+            else {"name": name, "value": mine, "source": "endpoint"}
+            for name, mine, planned in sizes
+        ),
+        *(
+            {
+                "name": name,
+                "value": round(seconds * 1000),
+                "source": "connector" if mine is None else "endpoint",
+            }
+            for name, mine, seconds in times
+        ),
+    ]
+
+
+def _upstream(told: Explanation) -> dict[str, Any] | None:
+    """The request that the upstream would get; its body where the endpoint makes it."""
+    found = told.exchange.known_connector
+    if found is None or "outgoing" not in vars(told.exchange):
+        return None
+    outgoing = told.exchange.outgoing
+    origins = [f"{one.url.scheme}://{one.url.netloc}" for one in found.destinations]
+    body = None if outgoing.body is None else readable(outgoing.body[:MOST_SHOWN], [])
+    return {
+        "method": outgoing.method,
+        "url": _MASKS.text(origins[0] + outgoing.target),
+        "origins": origins,
+        "headers": _MASKS.headers(outgoing.headers),
+        "body": None if body is None else _MASKS.text(body),
+        "bodyIsCallers": outgoing.body is None,
+    }

@@ -1,0 +1,159 @@
+"""Testing a connection: a connector as it is saved or as it stands in a body, and one request.
+
+Nothing is kept but an audit row. A team has so many tests a minute, that nobody scans ports with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from aiohttp import web
+from marshmallow import ValidationError, fields
+
+from admin import connectors, endpoints, secrets
+from admin.calls import Call, answer
+from admin.described import DescribedRequest, path_field
+from admin.fields import text
+from admin.references import connector
+from admin.targets import origins
+from admin.trial_run import Asked, Trial
+from admin.writes import Write, writing
+from gateway.limiter import Rate
+from gateway.problems import Fault, Rejected
+from gateway.routes import parse
+from gateway.rules import pointer
+
+A_MINUTE: Final = 30
+AT_ONCE: Final = 4
+_DRAFT: Final = "draft"
+
+
+class TrialRequest(DescribedRequest):
+    """Which request: one of an endpoint (its name or id), else GET of `healthCheckPath` or the base URL."""
+
+    endpoint = text(64, least=1)
+    path = path_field()
+
+
+_REQUEST: Final = TrialRequest()
+
+
+class DraftTrial(connectors.ConnectorCreate):
+    """A connector as it would be created, and the request; nothing of it is kept.
+
+    `secretsOf` is a saved connector: its secrets are used where none is given here.
+    """
+
+    slug = connectors.slug_field(load_default=_DRAFT)
+    request = fields.Nested(TrialRequest, load_default=lambda: _REQUEST.load({}), load_only=True)
+    secrets_of = text(64, least=1, load_only=True)
+
+
+_SCHEMA: Final = DraftTrial()
+
+
+async def saved(call: Call) -> web.Response:
+    """POST: test a connector's working copy."""
+    request = _REQUEST.load(await call.body(optional=True))
+    async with writing(call) as write:
+        row = await connector(write, call.part("connector"))
+        own = await endpoints.every(write, row["id"])
+        asked = _asked(request, own, "")
+        values, unset = await secrets.opened(write, row, asked.secret_names(row))
+    return await _tested(call, Trial(row, asked, values, unset))
+
+
+async def draft(call: Call) -> web.Response:
+    """POST: test a connector that is not saved, perhaps with the secrets of one that is."""
+    item = _SCHEMA.load(await call.body())
+    row = {"id": _DRAFT, **item}
+    own = [{"id": entry["name"], **entry} for entry in item["endpoints"]]
+    asked = _asked(item["request"], own, "/request")
+    async with writing(call) as write:
+        values, unset = await _given(write, row, asked, item)
+    return await _tested(call, Trial(row, asked, values, unset))
+
+
+async def _given(
+    write: Write, row: Mapping[str, Any], asked: Asked, item: Mapping[str, Any]
+) -> tuple[dict[str, str], list[Fault]]:
+    """The secrets of a draft: those in its body, and saved ones that stay where they belong."""
+    vault, needed = write.call.control.vault, asked.secret_names(row)
+    known = secrets.names_of(row, item["endpoints"])
+    given = secrets.given(vault, row, known, item["secrets"], "/secrets")
+    values = {name: given[name] for name in needed if name in given}
+    missing = [name for name in needed if name not in values]
+    if (reference := item.get("secrets_of")) is None:
+        return values, [
+            Fault("/secrets" + pointer([name]), f"Secret {name!r} is not set.") for name in missing
+        ]
+    kept = await connector(write, reference)
+    if missing and (elsewhere := origins(row) - origins(kept)):
+        host = min(elsewhere)[1]
+        detail = f"Saved secrets go where their own connector's requests go alone, not to {host}."
+        raise ValidationError({"secretsOf": [detail]})
+    more, unset = await secrets.opened(write, kept, missing)
+    return {**values, **more}, unset
+
+
+def _asked(request: Mapping[str, Any], own: Sequence[Mapping[str, Any]], at: str) -> Asked:
+    """The request with its endpoint and its path; `at` leads the pointers of faults."""
+    if (name := request.get("endpoint")) is None:
+        if {"path", "body", "body_text"} & request.keys():
+            raise _fault(f"{at}/endpoint", "Name the endpoint that this is for.")
+        return Asked(request, None, "/")
+    found = next((entry for entry in own if name in {entry["name"], str(entry["id"])}), None)
+    if found is None:
+        raise _fault(f"{at}/endpoint", "The connector has no such endpoint.")
+    pattern = parse(found["path"])
+    if (path := request.get("path")) is None:
+        if pattern.parameters:
+            raise _fault(f"{at}/path", f"Say which: the endpoint has {found['path']}.")
+        path = found["path"]
+    asked = Asked(request, found, path)
+    if not asked.fits(pattern):
+        raise _fault(f"{at}/path", f"It is none of the endpoint's: {found['path']}.")
+    return asked
+
+
+def _fault(at: str, detail: str) -> Rejected:
+    return Rejected("validation_failed", detail, errors=[Fault(at, detail)])
+
+
+async def _tested(call: Call, trial: Trial) -> web.Response:
+    """Carry the test out, within what a team may have of them; a dry run sends nothing."""
+    with _place(call):
+        await _admit(call)
+        await trial.run(call, send=not call.flag("dryRun"))
+    told = trial.told()
+    async with writing(call) as write:
+        difference = {"upstream": [None, trial.origin], "ok": [None, told["ok"]]}
+        write.log("connector.test", trial.row["id"], difference)
+    return answer(told)
+
+
+@contextmanager
+def _place(call: Call) -> Iterator[None]:
+    """One of the team's places for tests. Raises Rejected `too_many_concurrent`."""
+    limiter, who = call.control.limiter, f"tests {call.team}"
+    if not limiter.enter(who, AT_ONCE):
+        detail = f"A team may test {AT_ONCE} connections at the same time."
+        raise Rejected("too_many_concurrent", detail, retry_after_s=1)
+    try:
+        yield
+    finally:
+        limiter.leave(who)
+
+
+async def _admit(call: Call) -> None:
+    """Raises Rejected `rate_limited`."""
+    rate = Rate("tests", f"tests {call.team}", A_MINUTE, 60, A_MINUTE)
+    decision = await call.control.limiter.admit([rate])
+    if not decision.admitted:
+        raise Rejected(
+            "rate_limited",
+            f"A team may test {A_MINUTE} connections a minute.",
+            retry_after_s=decision.refusing.retry_after_s,
+        )
