@@ -1,38 +1,64 @@
 """Who may use the admin API: a JWT says who asks, `x-team-id` for which team, the role says what.
 
-Gateway keys are refused here whatever they may do on the data plane.
+The JWT comes as a bearer token, or stands behind the UI's session cookie. Requests with the cookie
+have to come from our own pages. Gateway keys are refused here whatever they may do on the data plane.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import Final
+from uuid import UUID
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from admin.control import CONTROL
+import sql
+from admin.control import CONTROL, Control
 from admin.problems import REQUEST_ID
 from gateway import keys
 from gateway.problems import Rejected
 from gateway.tokens import ROLES, Identity, TokenFault
+from gateway.vault import Sealed, VaultFault
 
 log = logging.getLogger(__name__)
 
+_SESSION: Final = sql.query("sessions.by_digest")
+
 IDENTITY: Final = web.RequestKey("identity", Identity)
+SESSION: Final = web.RequestKey("session", UUID)
+"""The id of the session that a request came with, when it came with the cookie."""
+
 ANYONE: Final = ""
 """The role of a route that takes every valid token, even one for no team."""
+EVERYONE: Final = "everyone"
+"""The role of a route that needs no token: it is the way in."""
+NOBODY: Final = Identity("", {}, 0.0)
+
+COOKIE: Final = "gateway_session"
+CSRF: Final = "X-Gateway-CSRF"
+_SAFE: Final = frozenset({"GET", "HEAD"})
+
+
+OPEN: Final = web.AppKey("open", frozenset)
+"""The handlers that answer everyone: they tell nothing of any team."""
 
 
 @web.middleware
 async def authenticated(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let nothing pass without a valid token, not even to an unknown path."""
+    """Let nothing pass without a valid token, not even to an unknown path; but for what is open."""
+    if request.match_info.handler in request.app[OPEN]:
+        return await handler(request)
     request[IDENTITY] = await _identity(request)
     return await handler(request)
 
 
 async def _identity(request: web.Request) -> Identity:
     given = request.headers.getall("Authorization", [])
+    cookie = request.cookies.get(COOKIE, "")
+    if not given and cookie:
+        return await _of_session(request, cookie)
     scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     token = token.strip()
     reason = "no bearer token"
@@ -43,11 +69,67 @@ async def _identity(request: web.Request) -> Identity:
             return await request.app[CONTROL].tokens.verify(token)
         except TokenFault as fault:
             reason = str(fault)
+    raise unauthenticated(request, reason)
+
+
+async def _of_session(request: web.Request, cookie: str) -> Identity:
+    if request.method in _SAFE:
+        check_origin(request, "same-origin", "none", "")
+    elif request.headers.get(CSRF):
+        check_origin(request, "same-origin", "")
+    else:
+        check_origin(request, "same-origin")
+    try:
+        session_id, token = await _session(request.app[CONTROL], cookie)
+        identity = await request.app[CONTROL].tokens.verify(token)
+    except (LookupError, VaultFault, TokenFault) as fault:
+        raise unauthenticated(request, f"a session: {fault}") from None
+    request[SESSION] = session_id
+    return identity
+
+
+async def _session(control: Control, cookie: str) -> tuple[UUID, str]:
+    """The session of a cookie and its token. Raises LookupError, VaultFault, DatabaseAway."""
+    name = digest(cookie)
+    row = await control.database.row(_SESSION, name)
+    if row is None:
+        raise LookupError("signed out, expired or unknown")
+    token = control.vault.open(Sealed(row["key_id"], row["sealed"]), **place(name))
+    return row["id"], token
+
+
+def digest(cookie: str) -> bytes:
+    """What is kept of a cookie."""
+    return hashlib.sha256(cookie.encode("utf-8", "surrogatepass")).digest()
+
+
+def place(name: bytes) -> dict[str, str]:
+    """What a session's token is sealed for: its cookie alone."""
+    return {"team": "", "connector": "session", "name": name.hex()}
+
+
+def check_origin(request: web.Request, *allowed: str) -> None:
+    """Refuse what another site makes the browser send (Fetch Metadata; empty: it says nothing).
+
+    Browsers say nothing on plain HTTP; then our own header decides, which other sites cannot add
+    without a preflight that is never granted. Raises Rejected `forbidden`.
+    """
+    said = request.headers.getall("Sec-Fetch-Site", [""])
+    if len(said) != 1 or said[0] not in allowed:
+        raise Rejected(
+            "forbidden",
+            "A request with the session cookie has to come from a page of the gateway, and a write "
+            f"has to say so: Sec-Fetch-Site: same-origin, or the header {CSRF}: 1.",
+        )
+
+
+def unauthenticated(request: web.Request, reason: str) -> Rejected:
+    """The one refusal of every credential; the reason is for the log."""
     log.info(
         "an admin request was not authenticated",
         extra={"request_id": request[REQUEST_ID], "reason": reason},
     )
-    raise Rejected(
+    return Rejected(
         "unauthenticated",
         "The admin API needs a valid JWT: Authorization: Bearer <token>.",
         headers=[(b"WWW-Authenticate", b'Bearer realm="service-gateway"')],
@@ -59,6 +141,8 @@ def membership(identity: Identity, named: str | None, needed: str) -> tuple[str,
 
     `named` is the value of `x-team-id`; it may be left out when the token holds exactly one team.
     """
+    if needed == EVERYONE:
+        return "", ""
     if named is None and len(identity.teams) == 1:
         named = next(iter(identity.teams))
     if named is None and needed == ANYONE:
@@ -77,4 +161,4 @@ def membership(identity: Identity, named: str | None, needed: str) -> tuple[str,
 
 def allows(held: str, needed: str) -> bool:
     """True when a role includes another: viewer < editor < admin."""
-    return needed == ANYONE or ROLES.index(held) >= ROLES.index(needed)
+    return needed in {ANYONE, EVERYONE} or ROLES.index(held) >= ROLES.index(needed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ class BusyConnector(Wire):
     slug = fields.String()
     requests = fields.Integer()
     errors = fields.Integer()
-    avg_latency_ms = fields.Float()
+    avg_latency_ms = fields.Float(allow_none=True)
 
 
 class Summary(Wire):
@@ -46,11 +47,11 @@ class Summary(Wire):
     until = Instant(data_key="to")
     total_requests = fields.Integer()
     error_count = fields.Integer()
-    error_rate = fields.Float()
+    error_rate = fields.Float(allow_none=True)
     total_request_bytes = fields.Integer()
     total_response_bytes = fields.Integer()
-    avg_latency_ms = fields.Float()
-    avg_upstream_latency_ms = fields.Float()
+    avg_latency_ms = fields.Float(allow_none=True)
+    avg_upstream_latency_ms = fields.Float(allow_none=True)
     latency_ms = fields.Dict()
     top_connectors = fields.List(fields.Nested(BusyConnector))
 
@@ -59,7 +60,7 @@ _SPAN: Final = Span()
 _SCHEMA: Final = Summary()
 
 
-def span(given: dict[str, Any]) -> tuple[Any, Any]:
+def span(given: Mapping[str, Any]) -> tuple[Any, Any]:
     """The two ends of the time that is asked for. Raises ValidationError."""
     until = given["until"] or utc_now()
     since = given["since"] or until - _USUAL

@@ -16,6 +16,7 @@ async def test_caller_is_told_in_the_named_team(http: TestClient[Any, Any], toke
     found = (await User(http, both, "red").get("/me")).json
 
     assert datetime.fromisoformat(found.pop("expiresAt")).tzinfo is not None
+    assert {"connectors", "keys", "plans", "usage"} <= set(found.pop("features"))
     assert found == {
         "user": "ana",
         "team": "red",

@@ -2,61 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 import pytest
 
 from gateway.ids import uuid7
-from tests.admin.client import Fetch, User
+from tests.admin.client import MAPS, Record, User
 
-START = datetime(2026, 11, 1, tzinfo=UTC)
-MAPS, OTHER = uuid7(), uuid7()
+OTHER = uuid7()
 DAY = "/usage/summary?from=2026-11-01T00:00:00Z&to=2026-11-02T00:00:00Z"
 
 
-@pytest.fixture
-def record(fetch: Fetch) -> Any:
-    """Put a record into the table."""
-
-    async def put(minutes: float, **fields: Any) -> None:
-        row = {
-            "at": START + timedelta(minutes=minutes),
-            "request_id": str(uuid7()),
-            "trace_id": "",
-            "team_id": "red",
-            "connector_id": MAPS,
-            "connector": "maps",
-            "endpoint": "find",
-            "method": "GET",
-            "caller_type": "key",
-            "caller_id": "k",
-            "status": 200,
-            "source": "upstream",
-            "error_code": "",
-            "total_ms": 10.0,
-            "upstream_ms": 8.0,
-            "first_byte_ms": 9.0,
-            "own_ms": 2.0,
-            "bytes_in": 1,
-            "bytes_out": 100,
-            "attempts": 1,
-            "cached": False,
-            "client_gone": False,
-            "target": "",
-            "client_address": "",
-            **fields,
-        }
-        places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
-        await fetch(
-            f"INSERT INTO gateway_usage_record ({', '.join(row)}) VALUES ({places})",  # noqa: S608 - names of ours
-            *row.values(),
-        )
-
-    return put
-
-
-async def test_totals_are_of_the_team_and_the_time(admin: User, record: Any) -> None:
+async def test_totals_are_of_the_team_and_the_time(admin: User, record: Record) -> None:
     for number in range(100):
         await record(number, total_ms=float(number + 1), status=500 if number < 10 else 200)
     await record(5, connector_id=OTHER, connector="other", status=404, total_ms=50.5)
@@ -128,7 +85,7 @@ async def test_odd_time_is_refused(query: str, pointer: str, viewer: User) -> No
     assert (answer.status, answer.pointers) == (422, [pointer])
 
 
-async def test_ten_connectors_at_most_are_told(viewer: User, record: Any) -> None:
+async def test_ten_connectors_at_most_are_told(viewer: User, record: Record) -> None:
     for number in range(12):
         await record(number, connector_id=uuid7(), connector=f"c{number}")
 
