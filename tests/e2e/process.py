@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,7 +153,19 @@ class Gateway:
         assert answer.status < 400 or answer.status == expect, answer.body
         return answer.json if answer.body else None
 
+    def scrape(self) -> str:
+        """What Prometheus would get."""
+        return fetch(f"{self.status}/metrics").body.decode()
+
     def call(self, path: str, key: str, method: str = "GET", content: Any = None) -> Answer:
         """A call of the data plane with a key."""
         headers = {"Authorization": f"Bearer {key}"}
         return fetch(f"{self.base}/api/v1/gw{path}", method, headers=headers, content=content)
+
+
+def eventually(condition: Callable[[], bool], gateway: Gateway) -> None:
+    """Wait until a condition holds; fails with what the gateway said when it does not in time."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, gateway.said()
+        time.sleep(0.02)  # noqa: TID251 - another process has no event for us
