@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests stay together: they share what is slow to start.
+AT_ONCE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help
 help: ## this list
@@ -14,15 +16,19 @@ run: $(VENV)/.run ## install into .venv and start the gateway with a demo connec
 	@$(BIN)/service-gateway serve --demo
 
 .PHONY: test
-test: $(VENV)/.test ## format check, lint, types and all tests
+test: $(VENV)/.test chromium ## format check, lint, types and all tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest $(AT_ONCE)
 
 .PHONY: coverage
-coverage: $(VENV)/.test ## all tests, then the lines and branches they did not reach
-	$(BIN)/pytest --cov
+coverage: $(VENV)/.test chromium ## all tests, then the lines and branches they did not reach
+	$(BIN)/pytest --cov $(AT_ONCE)
+
+.PHONY: soak
+soak: $(VENV)/.test ## try the admin API with many more made-up requests than `make test` does
+	SCHEMATHESIS_EXAMPLES=$${SCHEMATHESIS_EXAMPLES:-100} $(BIN)/pytest --timeout 1800 tests/e2e/test_openapi_fuzz.py
 
 .PHONY: bench
 bench: $(VENV)/.test ## measure the gateway beside other proxies
@@ -53,6 +59,19 @@ define install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]' > $(VENV)/install.log 2>&1 \
 		|| { cat $(VENV)/install.log >&2; exit 1; }
 endef
+
+# The browser that the tests of pages drive: any chromium of the PATH; as root, Debian's is installed.
+.PHONY: chromium
+chromium:
+	@command -v chromium > /dev/null && exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+		echo "The tests need a browser: run 'apt-get update && apt-get install chromium fonts-dejavu-core' as root, or put another chromium into the PATH." >&2; \
+		exit 1; \
+	fi; \
+	echo "installing Debian's chromium (once; it may take a minute)"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	install="apt-get install --yes --no-install-recommends chromium fonts-dejavu-core"; \
+	said=$$( { $$install || { apt-get update && $$install; }; } 2>&1 ) || { echo "$$said" >&2; exit 1; }
 
 $(VENV)/.run: $(VENV)/.made setup.cfg pyproject.toml
 	$(call install,embedded)

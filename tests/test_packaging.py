@@ -24,6 +24,8 @@ from tests.e2e.process import Gateway
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gateway", "filters", "admin", "sql", "templates")
+OPTIONAL = {"gateway/tracing.py": "otel"}
+"""Modules that are imported by who has asked for what they need, and the extra that has it."""
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -107,18 +109,27 @@ def test_wheel_says_what_it_is(wheel: Path) -> None:
 def test_every_import_is_a_declared_requirement() -> None:
     shipped = ConfigParser()
     shipped.read(ROOT / "setup.cfg", "utf-8")
-    lines = shipped["options"]["install_requires"].splitlines()
-    declared = {normal(found[0]) for line in lines if (found := re.match(r"[\w.-]+", line))}
+    always = named(shipped["options"]["install_requires"])
+    extras = {
+        path: named(shipped["options.extras_require"][extra]) for path, extra in OPTIONAL.items()
+    }
     known = packages_distributions()
     missing = {
-        f"{path.relative_to(ROOT)}: {name}"
+        f"{where}: {name}"
         for package in PACKAGES
         for path in (ROOT / package).rglob("*.py")
+        for where in [path.relative_to(ROOT).as_posix()]
         for name in imported(path) - set(PACKAGES) - sys.stdlib_module_names
-        if not declared & {normal(distribution) for distribution in known.get(name, [])}
+        if not (always | extras.get(where, set()))
+        & {normal(distribution) for distribution in known.get(name, [])}
     }
 
     assert missing == set()
+
+
+def named(requirements: str) -> set[str]:
+    lines = requirements.splitlines()
+    return {normal(found[0]) for line in lines if (found := re.match(r"[\w.-]+", line))}
 
 
 def normal(distribution: str) -> str:
