@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from marshmallow import ValidationError, fields, validate
 
-from admin.fields import Pairs, Switch, Wire, matches, sentence, text
+from admin.fields import Pairs, Switch, Wire, matches, says, sentence, text
 from gateway.mapping import check_passed
 from gateway.upstream_auth import (
     AuthFault,
@@ -28,11 +28,13 @@ _PASSTHROUGH: Final = Passthrough()
 _SCOPE: Final = matches(r"[A-Za-z0-9-]{1,64}", "Not 1 to 64 of A-Z a-z 0-9 -")
 
 
+@says(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 def header_name(given: str) -> None:
     """Raises ValidationError for what is not the name of a field that may be set."""
     _check_field(given, "")
 
 
+@says(pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")
 def header_value(given: str) -> None:
     """Raises ValidationError for what would break the message."""
     _check_field("Header", given)
@@ -45,6 +47,7 @@ def _check_field(name: str, value: str) -> None:
         raise ValidationError(sentence(fault)) from None
 
 
+@says(pattern=header_name.says["pattern"])
 def _passed(given: str) -> None:
     """Raises ValidationError for a field that a caller's credential for the gateway is in, or ours."""
     header_name(given)

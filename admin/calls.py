@@ -5,6 +5,7 @@ Statements run through a call get the team as $1, so that no handler can forget 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -15,10 +16,14 @@ from aiohttp import web
 from admin import access
 from admin.control import CONTROL, Control
 from admin.problems import REQUEST_ID
+from gateway import yamls
 from gateway.problems import Fault, Rejected
 from gateway.tokens import Identity
 
+YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 _DEEPEST: Final = 64
+_MUCH: Final = 64 << 10
+"""From how many bytes on a body is read beside the event loop."""
 
 
 class TeamRows(Protocol):
@@ -42,7 +47,7 @@ class Call:
     @classmethod
     def of(cls, request: web.Request, needed: str) -> Call:
         """The call of an authenticated request. Raises Rejected `forbidden`."""
-        identity = request[access.IDENTITY]
+        identity = request.get(access.IDENTITY, access.NOBODY)
         team, role = access.membership(identity, request.headers.get("x-team-id") or None, needed)
         return cls(request, request.app[CONTROL], identity, team, role, request[REQUEST_ID])
 
@@ -65,7 +70,7 @@ class Call:
                 "forbidden", f"{what} needs the role {needed}; the token has {self.role}."
             )
 
-    def expect(self, version: int) -> None:
+    def expect(self, version: int | str) -> None:
         """Honour If-Match (RFC 9110 13.1.1). Raises Rejected `precondition_failed`."""
         given = ",".join(self.request.headers.getall("If-Match", []))
         tags = [tag.strip() for tag in given.split(",")]
@@ -97,19 +102,20 @@ class Call:
         kind = self.request.content_type
         if kind != "application/json" and not kind.endswith("+json"):
             raise Rejected("unsupported_media_type", "The body must be application/json.")
+        if len(content) < _MUCH:
+            return _object(content)
+        return await asyncio.to_thread(_object, content)
+
+    async def document(self) -> dict[str, Any]:
+        """The object in a body of JSON or YAML. Raises Rejected."""
+        if self.request.content_type not in YAML:
+            return await self.body()
+        content = await self.request.read()
         try:
-            document = orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            detail = f"The body is not JSON: {error.msg} at position {error.pos}."
-            raise Rejected("bad_request", detail) from error
-        _check_storable(document)
-        if not isinstance(document, dict):
-            raise Rejected(
-                "validation_failed",
-                "The body is not an object.",
-                errors=[Fault("", "Not an object.")],
-            )
-        return document
+            document = await asyncio.to_thread(lambda: yamls.parse(content.decode("utf-8")))
+        except (yamls.NotYaml, UnicodeDecodeError) as error:
+            raise Rejected("bad_request", f"The body is not YAML: {error}.") from error
+        return _checked(document)
 
     async def row(self, statement: str, *values: Any) -> dict[str, Any] | None:
         """The first row of a query on the team's rows."""
@@ -121,11 +127,11 @@ class Call:
         return list(map(dict, await self.control.database.rows(statement, self.team, *values)))
 
 
-AdminHandler = Callable[[Call], Awaitable[web.Response]]
+AdminHandler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
-def etag(version: int) -> str:
-    """The strong entity tag of a version (RFC 9110 8.8.3)."""
+def etag(version: int | str) -> str:
+    """The strong entity tag of a version or a digest (RFC 9110 8.8.3)."""
     return f'"{version}"'
 
 
@@ -137,7 +143,7 @@ def stale() -> Rejected:
 
 
 def answer(
-    document: Any, *, status: int = 200, version: int | None = None, location: str = ""
+    document: Any, *, status: int = 200, version: int | str | None = None, location: str = ""
 ) -> web.Response:
     """A JSON answer. `location` is relative to the request, so that any path prefix stays."""
     headers = {"ETag": etag(version)} if version is not None else {}
@@ -156,6 +162,23 @@ def nothing() -> web.Response:
     return web.Response(status=204)
 
 
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        detail = f"The body is not JSON: {error.msg} at position {error.pos}."
+        raise Rejected("bad_request", detail) from error
+    return _checked(document)
+
+
+def _checked(document: Any) -> dict[str, Any]:
+    check_storable(document)
+    if not isinstance(document, dict):
+        fault = Fault("", "Not an object.")
+        raise Rejected("validation_failed", "The body is not an object.", errors=[fault])
+    return document
+
+
 def _is_storable(text: str) -> bool:
     """False for what PostgreSQL's text cannot hold: NUL, and halves of surrogate pairs."""
     try:
@@ -164,8 +187,11 @@ def _is_storable(text: str) -> bool:
         return False
 
 
-def _check_storable(document: Any) -> None:
-    """Without recursion, as the depth is the caller's choice."""
+def check_storable(document: Any) -> None:
+    """Raises Rejected `bad_request` for what PostgreSQL can't keep, and for what is too deep.
+
+    Without recursion, as the depth is the caller's choice.
+    """
     waiting = [(document, 0)]
     while waiting:
         node, depth = waiting.pop()

@@ -16,11 +16,24 @@ import sql
 from admin import audit, endpoints, hosts, plans, secrets
 from admin.auth_config import SCHEMAS, AuthConfig
 from admin.calls import Call, answer, nothing, stale
-from admin.fields import MOST_MS, Instant, Switch, Wire, choice, count, is_id, matches, text, texts
+from admin.fields import (
+    MOST_MS,
+    Instant,
+    Switch,
+    Wire,
+    choice,
+    count,
+    is_id,
+    matches,
+    says,
+    text,
+    texts,
+)
 from admin.pages import Page, PageQuery
 from admin.references import connector, editable_connector, flat, locked_connector
 from admin.targets import check_targets, origins, targets
 from admin.writes import Write, writing
+from gateway import forwarded
 from gateway.ids import uuid7
 from gateway.model import ConnectorDefinition
 from gateway.problems import Rejected
@@ -36,6 +49,8 @@ RESERVED: Final = frozenset(
     ["admin", "api", "docs", "health", "me", "metrics", "openapi", "session", "ui"]
 )
 STATUSES: Final = ("draft", "published", "archived")
+HEALTHS: Final = ("healthy", "degraded", "unhealthy", "unknown")
+"""What health checks have found; unknown for what is not checked."""
 BALANCINGS: Final = ("round-robin", "least-request")
 MOST_SLOTS: Final = 10_000
 _DEFINED: Final = tuple(field.name for field in dataclasses.fields(ConnectorDefinition))
@@ -48,12 +63,13 @@ def _free_slug(slug: str) -> None:
         raise ValidationError("This word is taken by the gateway itself.")
 
 
+@says(format="uri", pattern="^https?://")
 def _web_page(url: str) -> None:
     if not url.startswith(("https://", "http://")) or not url.isprintable() or " " in url:
         raise ValidationError("Not an http or https URL.")
 
 
-_PATH: Final = matches(r"/[!-\"$-~]*", "Not a path: a slash and printable ASCII.")
+_PATH: Final = matches(r'/[!-"$-~]*', "Not a path: a slash and printable ASCII.")
 _SLUG: Final = matches(
     r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]", "Not a slug: 2 to 64 of a-z 0-9 -, no hyphen at an end."
 )
@@ -74,7 +90,7 @@ class ConnectorSchema(Wire):
 
     id = fields.String(dump_only=True)
     slug = slug_field(required=True)
-    status = fields.String(dump_only=True)
+    status = fields.String(dump_only=True, metadata={"enum": STATUSES})
     display_name = text(128, least=1)
     description = text(1024, load_default=_DEFAULT.description)
     category = text(64, load_default=_DEFAULT.category)
@@ -92,21 +108,25 @@ class ConnectorSchema(Wire):
     streaming_enabled = Switch(load_default=_DEFAULT.streaming_enabled)
     error_mapping = endpoints.error_mapping()
     pass_cookies = Switch(load_default=_DEFAULT.pass_cookies)
+    forwarded_headers = choice(forwarded.KINDS, load_default=_DEFAULT.forwarded_headers)
     sandbox_responses = Switch(load_default=_DEFAULT.sandbox_responses)
     targets = targets()
     load_balancing = choice(BALANCINGS, load_default=_DEFAULT.load_balancing)
     max_connections = count(1, MOST_SLOTS, load_default=_DEFAULT.max_connections)
     max_waiting = count(0, MOST_SLOTS, load_default=_DEFAULT.max_waiting)
+    health = fields.String(dump_only=True, metadata={"enum": HEALTHS})
     endpoint_count = fields.Integer(dump_only=True)
     version = fields.Integer(dump_only=True)
-    published_version = fields.Integer(dump_only=True)
+    published_version = fields.Integer(dump_only=True, allow_none=True)
     has_unpublished_changes = fields.Function(
-        lambda row: row["published_version"] not in {None, row["version"]}, dump_only=True
+        lambda row: row["published_version"] not in {None, row["version"]},
+        dump_only=True,
+        metadata={"type": "boolean"},
     )
     created_by = fields.String(dump_only=True)
     created_at = Instant(dump_only=True)
     updated_at = Instant(dump_only=True)
-    published_at = Instant(dump_only=True)
+    published_at = Instant(dump_only=True, allow_none=True)
 
     @pre_load
     def _with_auth_config(self, given: Any, **_: Any) -> Any:
@@ -150,6 +170,7 @@ class ConnectorQuery(PageQuery):
     """What the list can be narrowed to."""
 
     status = choice(STATUSES)
+    health = choice(HEALTHS)
     tag = text(32)
 
 
@@ -210,7 +231,7 @@ async def replace(call: Call) -> web.Response:
 
 
 async def patch(call: Call) -> web.Response:
-    """PATCH: some of it."""
+    """PATCH: some of a connector; null clears a field."""
     return await _change(call, await call.body(), merge=True)
 
 
@@ -220,19 +241,25 @@ async def _change(call: Call, given: dict[str, Any], *, merge: bool) -> web.Resp
         call.expect(row["version"])
         before = SCHEMA.settings(row)
         item = SCHEMA.load(SCHEMA.merged(before, given) if merge else given)
-        if row["status"] == "published" and item["slug"] != row["slug"]:
-            raise Rejected("conflict", "A published connector keeps its slug: unpublish it first.")
-        if difference := audit.difference(before, SCHEMA.settings(item)):
-            await _check_move(write, row, item)
-            kept = {"id": row["id"], "version": row["version"], **stored(item)}
-            if await write.row(_UPDATE, kept) is None:
-                raise stale()
-            write.log("connector.update", row["id"], difference)
-            row = await connector(write, str(row["id"]))
+        row = await change(write, row, item)
     return shown(row)
 
 
-async def _check_move(write: Write, row: Mapping[str, Any], item: Mapping[str, Any]) -> None:
+async def change(write: Write, row: dict[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    """New values for the working copy of a locked connector, if they are any; answers its row."""
+    if row["status"] == "published" and item["slug"] != row["slug"]:
+        raise Rejected("conflict", "A published connector keeps its slug: unpublish it first.")
+    if difference := audit.difference(SCHEMA.settings(row), SCHEMA.settings(item)):
+        await check_move(write, row, item)
+        kept = {"id": row["id"], "version": row["version"], **stored(item)}
+        if await write.row(_UPDATE, kept) is None:
+            raise stale()
+        write.log("connector.update", row["id"], difference)
+        row = await connector(write, str(row["id"]))
+    return row
+
+
+async def check_move(write: Write, row: Mapping[str, Any], item: Mapping[str, Any]) -> None:
     """Who may not set secrets may not send those that are set to somebody else either."""
     if origins(item) - origins(row) and await secrets.are_set(write, row["id"]):
         write.call.require("admin", "Sending the connector's secrets elsewhere")

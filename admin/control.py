@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
 from gateway.addresses import AddressPolicy
+from gateway.breaker import State
 from gateway.database import Database
+from gateway.explanation import Explainer
+from gateway.health import Health
+from gateway.limiter import Limiter
 from gateway.model import Plan
+from gateway.probe import Probe
 from gateway.tokens import Tokens
 from gateway.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The objects that handlers use. `default_plan` is what a team's first plan is made from."""
+    """The objects that handlers use. `default_plan` is what a team's first plan is made from.
+
+    `probe` makes connections for one test of a connection, `limiter` counts those tests, `explainer`
+    runs the pipeline for a request that is only described, `circuit` tells how the breakers of a
+    connector (its id) stand in this process.
+    """
 
     database: Database
     vault: Vault
     tokens: Tokens
     policy: AddressPolicy
     default_plan: Plan
+    probe: Callable[[], Probe]
+    limiter: Limiter
+    explainer: Explainer
+    health: Health
+    circuit: Callable[[str], State | None]
 
 
 CONTROL: Final = web.AppKey("control", Control)

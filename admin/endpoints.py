@@ -72,7 +72,7 @@ _TRANSFORM: Final = matches(
 
 def error_mapping() -> fields.Field[Any]:
     """Upstream statuses and what callers are told of them."""
-    status = text(3, rules=(matches(r"[45]\d\d", "Not a status from 400 to 599."),))
+    status = text(3, rules=(matches(r"[45][0-9]{2}", "Not a status from 400 to 599."),))
     return pairs(status, text(512, least=1))
 
 
@@ -117,9 +117,16 @@ class EndpointSchema(Wire):
     max_response_size = count(0, MOST_BYTES, load_default=None)
     required_headers = texts(text(128, rules=(header_name,)), 50)
     media_types = texts(
-        text(128, rules=(matches(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+", "Not a media type."),)), 20
+        text(
+            128,
+            rules=(matches(r"[A-Za-z0-9_!#$&^.+-]+/[A-Za-z0-9_!#$&^.+-]+", "Not a media type."),),
+        ),
+        20,
     )
-    body_schema = fields.Raw(load_default=None)
+    body_schema = fields.Raw(
+        load_default=None,
+        metadata={"type": ["object", "boolean"], "description": "JSON Schema 2020-12."},
+    )
     body_pattern = text(1024, least=1, load_default=None)
     body_blacklist = texts(text(128, least=1), 200)
     cache_ttl = count(0, MOST_COUNT, load_default=None)
@@ -146,7 +153,7 @@ def _route_faults(item: Mapping[str, Any]) -> dict[str, list[str]]:
     except PatternFault as fault:
         return {"path": [sentence(fault)]}
     except MappingFault as fault:
-        return {str(_SCHEMA.fields[fault.field].data_key): [sentence(fault)]}
+        return {str(SCHEMA.fields[fault.field].data_key): [sentence(fault)]}
     return {}
 
 
@@ -157,11 +164,11 @@ def _rule_faults(item: Mapping[str, Any]) -> dict[str, list[str]]:
             if item[name] not in (None, []):
                 compiled(item[name])
         except RuleFault as fault:
-            faults[str(_SCHEMA.fields[name].data_key)] = [sentence(fault)]
+            faults[str(SCHEMA.fields[name].data_key)] = [sentence(fault)]
     return faults
 
 
-_SCHEMA: Final = EndpointSchema()
+SCHEMA: Final = EndpointSchema()
 _QUERY: Final = PageQuery()
 
 
@@ -197,7 +204,7 @@ async def add(
     rows = [{"id": id_, **stored(item)} for id_, item in zip(ids, items, strict=True)]
     await write.run(_INSERT, connector_id, rows)
     for row in rows:
-        write.log("endpoint.create", row["id"], audit.difference({}, _SCHEMA.settings(flat(row))))
+        write.log("endpoint.create", row["id"], audit.difference({}, SCHEMA.settings(flat(row))))
     return ids
 
 
@@ -234,12 +241,12 @@ async def index(call: Call) -> web.Response:
     page = Page.of(call, _QUERY)
     filters = {**page.filters, "connector_id": found["id"]}
     rows = await call.rows(_LISTS[page.sort], filters, *page.values)
-    return page.answer(rows, lambda row: _SCHEMA.dump(flat(row)))
+    return page.answer(rows, lambda row: SCHEMA.dump(flat(row)))
 
 
 async def create(call: Call) -> web.Response:
     """POST: one more endpoint."""
-    item = _SCHEMA.load(await call.body())
+    item = SCHEMA.load(await call.body())
     async with writing(call) as write:
         found = await editable_connector(write, call.part("connector"))
         there = await every(write, found["id"])
@@ -263,7 +270,7 @@ async def replace(call: Call) -> web.Response:
 
 
 async def patch(call: Call) -> web.Response:
-    """PATCH: some of it."""
+    """PATCH: some of an endpoint; null clears a field."""
     return await _change(call, await call.body(), merge=True)
 
 
@@ -272,9 +279,9 @@ async def _change(call: Call, given: dict[str, Any], *, merge: bool) -> web.Resp
         found = await editable_connector(write, call.part("connector"))
         row = await _endpoint(write, found["id"], _id(call))
         call.expect(row["version"])
-        before = _SCHEMA.settings(row)
-        item = _SCHEMA.load(_SCHEMA.merged(before, given) if merge else given)
-        if difference := audit.difference(before, _SCHEMA.settings(item)):
+        before = SCHEMA.settings(row)
+        item = SCHEMA.load(SCHEMA.merged(before, given) if merge else given)
+        if difference := audit.difference(before, SCHEMA.settings(item)):
             others = [
                 other for other in await every(write, found["id"]) if other["id"] != row["id"]
             ]
@@ -297,7 +304,7 @@ async def delete(call: Call) -> web.Response:
         if await write.row(_DELETE, row["id"], row["version"]) is None:
             raise stale()
         await write.run(_TOUCH, found["id"])
-        write.log("endpoint.delete", row["id"], audit.difference(_SCHEMA.settings(row), {}))
+        write.log("endpoint.delete", row["id"], audit.difference(SCHEMA.settings(row), {}))
     return nothing()
 
 
@@ -314,4 +321,4 @@ async def _endpoint(team: TeamRows, connector_id: UUID, endpoint_id: UUID) -> di
 
 def _answer(row: Mapping[str, Any], *, status: int = 200, location: str = "") -> web.Response:
     version = row["version"]
-    return answer(_SCHEMA.dump(row), status=status, version=version, location=location)
+    return answer(SCHEMA.dump(row), status=status, version=version, location=location)

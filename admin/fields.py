@@ -7,7 +7,8 @@ where they are not.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -38,6 +39,23 @@ def sentence(fault: Exception) -> str:
     """The text of a fault as the detail of an answer."""
     words = str(fault)
     return f"{words[:1].upper()}{words[1:]}."
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A check that raises ValidationError, and as much of it as JSON Schema can say."""
+
+    check: Callable[[Any], None]
+    says: Mapping[str, Any]
+
+    def __call__(self, value: Any) -> None:
+        """Raises ValidationError."""
+        self.check(value)
+
+
+def says(**keywords: Any) -> Callable[[Callable[[Any], None]], Rule]:
+    """Make a check a rule: `@says(format="uri")`."""
+    return lambda check: Rule(check, keywords)
 
 
 class Wire(Schema):
@@ -137,13 +155,14 @@ def choice(names: tuple[str, ...], **options: Any) -> fields.String:
 
 def count(least: int, most: int, **options: Any) -> fields.Integer:
     """An integer from `least` to `most`."""
-    return fields.Integer(strict=True, validate=validate.Range(least, most), **options)
+    options = {"strict": True, **options}
+    return fields.Integer(validate=validate.Range(least, most), **options)
 
 
 def texts(of: fields.Field[Any], most: int, **options: Any) -> fields.List[Any]:
     """At most so many texts, each once."""
     options = {"load_default": list, **options}
-    return fields.List(of, validate=[validate.Length(max=most), _each_once], **options)
+    return fields.List(of, validate=[validate.Length(max=most), each_once], **options)
 
 
 def pairs(name: fields.Field[Any], value: fields.Field[Any], most: int = 50) -> Pairs:
@@ -156,6 +175,8 @@ def matches(pattern: str, detail: str) -> validate.Regexp:
     return validate.Regexp(rf"(?:{pattern})\Z", error=detail)
 
 
-def _each_once(values: list[Any]) -> None:
+@says(uniqueItems=True)
+def each_once(values: list[Any]) -> None:
+    """Raises ValidationError for a list with something twice."""
     if len(set(values)) < len(values):
         raise ValidationError("Has something twice.")

@@ -12,6 +12,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from marshmallow import ValidationError
 
+from admin.fields import says
+
 _PLACEHOLDER: Final = re.compile(r"YOUR[_-]\w*|CHANGE_?ME|\{[^}]*\}?\}?|<[^>]*>?").search
 _VISIBLE: Final = re.compile(r"[!-~]+").fullmatch
 _NAME: Final = re.compile(
@@ -37,6 +39,7 @@ def host(base_url: str) -> str:
     return origin(base_url)[1]
 
 
+@says(format="uri", pattern="^https?://[!-~]+$")
 def check_base_url(text: str) -> None:
     """Raises ValidationError for what is not an http or https URL of a host and a path."""
     if not _VISIBLE(text) or "\\" in text:
@@ -60,6 +63,7 @@ def check_base_url(text: str) -> None:
         raise ValidationError("The host is not valid.")
 
 
+@says(format="uri", pattern="^https?://[!-~]+$")
 def check_origin(text: str) -> None:
     """Raises ValidationError for what is not an http or https URL of a host alone."""
     check_base_url(text)

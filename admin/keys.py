@@ -30,6 +30,7 @@ _LOCK: Final = sql.query("keys.lock")
 _INSERT: Final = sql.query("keys.insert")
 _UPDATE: Final = sql.query("keys.update")
 _ROTATE: Final = sql.query("keys.rotate")
+_END_GRACE: Final = sql.query("keys.end_grace")
 _REVOKE: Final = sql.query("keys.revoke")
 _KEEP_PLAN: Final = sql.query("plans.keep")
 _ENDPOINTS: Final = sql.query("endpoints.named")
@@ -58,18 +59,20 @@ class KeySchema(Wire):
     """A key. `connectorId` is one way to say `connectorIds`; empty lists mean no restriction."""
 
     id = fields.String(dump_only=True)
-    key_prefix = fields.Function(lambda row: keys.PREFIX + row["public_id"], dump_only=True)
+    key_prefix = fields.Function(
+        lambda row: keys.PREFIX + row["public_id"], dump_only=True, metadata={"type": "string"}
+    )
     name = text(128, least=1, required=True)
-    status = fields.String(dump_only=True)
+    status = fields.String(dump_only=True, metadata={"enum": STATUSES})
     connector_id = text(64, least=1, load_default=None, load_only=True)
     connector_ids = texts(text(64, least=1), 100)
     plan_id = text(64, load_default=None)
     allowed_endpoints = texts(text(64, least=1), 100)
     allowed_ips = texts(Network(), 100, data_key="allowedIPs")
     expires_at = Instant(load_default=None)
-    grace_until = Instant(attribute="previous_until", dump_only=True)
-    revoked_at = Instant(dump_only=True)
-    last_used_at = Instant(dump_only=True)
+    grace_until = Instant(attribute="previous_until", dump_only=True, allow_none=True)
+    revoked_at = Instant(dump_only=True, allow_none=True)
+    last_used_at = Instant(dump_only=True, allow_none=True)
     version = fields.Integer(dump_only=True)
     created_by = fields.String(dump_only=True)
     created_at = Instant(dump_only=True)
@@ -124,19 +127,21 @@ async def create(call: Call) -> web.Response:
     """POST: a new key; its value is in the answer."""
     item = _SCHEMA.load(await call.body())
     async with writing(call) as write:
-        await plans.ensure_first(write)
-        item = await _resolved(write, item, _EVERY_FIELD)
-        made = keys.make()
-        new = {
-            "id": uuid7(),
-            "public_id": made.public_id,
-            "created_by": call.identity.user,
-            **item,
-        }
-        await write.run(_INSERT, new, made.digest)
-        row = await _key(write, new["id"])
-        write.log("key.create", row["id"], audit.difference({}, _SCHEMA.settings(row)))
-    return _answer(call, row, made.value, status=201, location=f"keys/{row['id']}")
+        row, value = await make(write, item)
+    return _answer(call, row, value, status=201, location=f"keys/{row['id']}")
+
+
+async def make(write: Write, item: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """A new key; answers its row and its value, which is kept nowhere."""
+    await plans.ensure_first(write)
+    item = await _resolved(write, item, _EVERY_FIELD)
+    made = keys.make()
+    user = write.call.identity.user
+    new = {"id": uuid7(), "public_id": made.public_id, "created_by": user, **item}
+    await write.run(_INSERT, new, made.digest)
+    row = await _key(write, new["id"])
+    write.log("key.create", row["id"], audit.difference({}, _SCHEMA.settings(row)))
+    return row, made.value
 
 
 async def show(call: Call) -> web.Response:
@@ -151,14 +156,22 @@ async def patch(call: Call) -> web.Response:
         row = await _usable(write)
         before = _SCHEMA.settings(row)
         item = _SCHEMA.load(_SCHEMA.merged(before, given))
-        item = await _resolved(write, item, given.keys())
-        if difference := audit.difference(before, _SCHEMA.settings(item)):
-            kept = {**item, "id": row["id"], "version": row["version"]}
-            if await write.row(_UPDATE, kept) is None:
-                raise stale()
-            write.log("key.update", row["id"], difference)
-            row = await _key(write, row["id"])
+        row = await change(write, row, item, given.keys())
     return _answer(call, row)
+
+
+async def change(
+    write: Write, row: dict[str, Any], item: dict[str, Any], given: Collection[str]
+) -> dict[str, Any]:
+    """New values for a key, if they are any; only what is `given` is checked. Answers its row."""
+    item = await _resolved(write, item, given)
+    if difference := audit.difference(_SCHEMA.settings(row), _SCHEMA.settings(item)):
+        kept = {**item, "id": row["id"], "version": row["version"]}
+        if await write.row(_UPDATE, kept) is None:
+            raise stale()
+        write.log("key.update", row["id"], difference)
+        row = await _key(write, row["id"])
+    return row
 
 
 async def rotate(call: Call) -> web.Response:
@@ -177,6 +190,19 @@ async def rotate(call: Call) -> web.Response:
     return _answer(call, row, made.value)
 
 
+async def end_grace(call: Call) -> web.Response:
+    """POST: the end of the value before the last rotation, at once; where it has ended, nothing."""
+    async with writing(call) as write:
+        row = await _usable(write)
+        if row["previous_until"] is not None:
+            if await write.row(_END_GRACE, row["id"], row["version"]) is None:
+                raise stale()
+            until = _SCHEMA.dump(row)["graceUntil"]
+            write.log("key.end_grace", row["id"], {"graceUntil": [until, None]})
+            row = await _key(write, row["id"])
+    return _answer(call, row)
+
+
 async def revoke(call: Call) -> web.Response:
     """POST: the key's end, at once and for good."""
     return _answer(call, await _revoked(call))
@@ -192,11 +218,16 @@ async def _revoked(call: Call) -> dict[str, Any]:
     async with writing(call) as write:
         row = await _locked(write)
         if row["status"] != "revoked":
-            if await write.row(_REVOKE, row["id"], row["version"]) is None:
-                raise stale()
-            write.log("key.revoke", row["id"], {"status": [row["status"], "revoked"]})
-            row = await _key(write, row["id"])
+            row = await end(write, row)
     return row
+
+
+async def end(write: Write, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Revoke a key that isn't yet; answers its row."""
+    if await write.row(_REVOKE, row["id"], row["version"]) is None:
+        raise stale()
+    write.log("key.revoke", row["id"], {"status": [row["status"], "revoked"]})
+    return await _key(write, row["id"])
 
 
 async def _resolved(write: Write, item: dict[str, Any], given: Collection[str]) -> dict[str, Any]:

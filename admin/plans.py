@@ -9,12 +9,12 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
-from marshmallow import ValidationError, fields, post_load
+from marshmallow import EXCLUDE, ValidationError, fields, post_load
 
 import sql
 from admin import audit
 from admin.calls import Call, TeamRows, answer, nothing, stale
-from admin.fields import MOST_BYTES, MOST_COUNT, Instant, Wire, count, matches, text, texts
+from admin.fields import MOST_BYTES, MOST_COUNT, Instant, Wire, count, is_id, matches, text, texts
 from admin.pages import Page, PageQuery
 from admin.references import connector_ids, object_id, unknown
 from admin.writes import Write, writing
@@ -31,8 +31,10 @@ _INSERT_FIRST: Final = sql.query("plans.insert_first")
 _UPDATE: Final = sql.query("plans.update")
 _DELETE: Final = sql.query("plans.delete")
 _LEAVE: Final = sql.query("keys.leave_plan")
+_MOVE: Final = sql.query("keys.move_plan")
 
 FIRST: Final = "default"
+CONNECTORS: Final = "allowedConnectors"
 _DEFAULT: Final = Plan(id="", name="")
 _MOST_QUOTA: Final = 1 << 53
 _MOST_WINDOW_S: Final = 31 * 86_400
@@ -77,8 +79,15 @@ class PlanSchema(Wire):
         return {"display_name": item["name"], **item}
 
 
+class Removal(Wire):
+    """What may be said of a plan's end: the plan that its keys are put on."""
+
+    replacement = text(64)
+
+
 _SCHEMA: Final = PlanSchema()
 _QUERY: Final = PageQuery()
+_REMOVAL: Final = Removal(unknown=EXCLUDE)
 
 
 async def ensure_first(write: Write) -> None:
@@ -102,12 +111,18 @@ async def create(call: Call) -> web.Response:
     """POST: one more plan."""
     item = _SCHEMA.load(await call.body())
     async with writing(call) as write:
-        await ensure_first(write)
-        new = {"id": uuid7(), **await _resolved(write, item)}
-        await write.run(_INSERT, new)
-        row = await _plan(write, new["id"])
-        write.log("plan.create", row["id"], audit.difference({}, _SCHEMA.settings(row)))
+        row = await make(write, item)
     return _answer(row, status=201, location=f"plans/{row['id']}")
+
+
+async def make(write: Write, item: Mapping[str, Any]) -> dict[str, Any]:
+    """A new plan; answers its row."""
+    await ensure_first(write)
+    new = {"id": uuid7(), **await _resolved(write, item)}
+    await write.run(_INSERT, new)
+    row = await _plan(write, new["id"])
+    write.log("plan.create", row["id"], audit.difference({}, _SCHEMA.settings(row)))
+    return row
 
 
 async def show(call: Call) -> web.Response:
@@ -121,47 +136,95 @@ async def replace(call: Call) -> web.Response:
 
 
 async def patch(call: Call) -> web.Response:
-    """PATCH: some of it."""
+    """PATCH: some of a plan; null clears a field."""
     return await _change(call, await call.body(), merge=True)
 
 
 async def _change(call: Call, given: dict[str, Any], *, merge: bool) -> web.Response:
     async with writing(call) as write:
-        row = await _locked(write, _id(call))
+        row = await locked(write, _id(call))
         call.expect(row["version"])
         before = _SCHEMA.settings(row)
         item = _SCHEMA.load(_SCHEMA.merged(before, given) if merge else given)
-        if row["name"] == FIRST != item["name"]:
-            fault = Fault("/name", "The default plan keeps its name.")
-            raise Rejected("conflict", fault.detail, errors=[fault])
-        if not merge or "allowedConnectors" in given:
-            item = await _resolved(write, item)
-        if difference := audit.difference(before, _SCHEMA.settings(item)):
-            kept = {**item, "id": row["id"], "version": row["version"]}
-            if await write.row(_UPDATE, kept) is None:
-                raise stale()
-            write.log("plan.update", row["id"], difference)
-            row = await _plan(write, row["id"])
+        row = await change(write, row, item, connectors_given=not merge or CONNECTORS in given)
     return _answer(row)
 
 
-async def delete(call: Call) -> web.Response:
-    """DELETE: refused while keys are on the plan; the default plan stays."""
-    async with writing(call) as write:
-        row = await _locked(write, _id(call))
-        call.expect(row["version"])
-        if row["name"] == FIRST:
-            raise Rejected("conflict", "The default plan cannot be deleted.")
-        await write.run(_LEAVE, row["id"])
-        try:
-            gone = await write.row(_DELETE, row["id"], row["version"])
-        except ForeignKeyViolation as error:
-            detail = f"{row['key_count']} keys are on this plan: put them on another one first."
-            raise Rejected("conflict", detail) from error
-        if gone is None:
+async def change(
+    write: Write, row: dict[str, Any], item: Mapping[str, Any], *, connectors_given: bool
+) -> dict[str, Any]:
+    """New values for a plan, if they are any; answers its row.
+
+    The connectors that it names are looked up when they are given anew, else they are its ids.
+    """
+    if row["name"] == FIRST != item["name"]:
+        fault = Fault("/name", "The default plan keeps its name.")
+        raise Rejected("conflict", fault.detail, errors=[fault])
+    if connectors_given:
+        item = await _resolved(write, item)
+    if difference := audit.difference(_SCHEMA.settings(row), _SCHEMA.settings(item)):
+        kept = {**item, "id": row["id"], "version": row["version"]}
+        if await write.row(_UPDATE, kept) is None:
             raise stale()
-        write.log("plan.delete", row["id"], audit.difference(_SCHEMA.settings(row), {}))
+        write.log("plan.update", row["id"], difference)
+        row = await _plan(write, row["id"])
+    return row
+
+
+async def delete(call: Call) -> web.Response:
+    """DELETE: its keys go to the plan `replacement`; without one it is refused while there are any.
+
+    The default plan stays.
+    """
+    named = _REMOVAL.load(call.parameters()).get("replacement")
+    if named is not None:
+        call.require("admin", "Moving keys to another plan")
+    async with writing(call) as write:
+        replacement = await _replacement(write, _id(call), named)
+        row = await locked(write, _id(call))
+        call.expect(row["version"])
+        await remove(write, row, replacement)
     return nothing()
+
+
+async def _replacement(write: Write, plan_id: UUID, named: str | None) -> UUID | None:
+    """The plan that takes over, locked; it and the one that goes in one order, whoever deletes.
+
+    Raises ValidationError.
+    """
+    if named is None:
+        return None
+    if not is_id(named):
+        raise ValidationError({"replacement": ["The team has no such plan."]})
+    replacement = UUID(named)
+    if replacement == plan_id:
+        raise ValidationError({"replacement": ["This is the plan itself."]})
+    found = {each: await write.row(_LOCK, each) for each in sorted((plan_id, replacement))}
+    if found[plan_id] is None:
+        raise unknown("plan")
+    if found[replacement] is None:
+        raise ValidationError({"replacement": ["The team has no such plan."]})
+    return replacement
+
+
+async def remove(write: Write, row: Mapping[str, Any], replacement: UUID | None = None) -> None:
+    """The end of a locked plan, whose keys go to the replacement. Raises Rejected `conflict`."""
+    if row["name"] == FIRST:
+        raise Rejected("conflict", "The default plan cannot be deleted.")
+    difference: dict[str, Any] = audit.difference(_SCHEMA.settings(row), {})
+    if replacement is not None:
+        await write.run(_MOVE, row["id"], replacement)
+        difference["replacement"] = [None, str(replacement)]
+    await write.run(_LEAVE, row["id"])
+    try:
+        gone = await write.row(_DELETE, row["id"], row["version"])
+    except ForeignKeyViolation as error:
+        keys = "1 key is" if row["key_count"] == 1 else f"{row['key_count']} keys are"
+        detail = f"{keys} on this plan: name the one that takes over, ?replacement=<plan id>."
+        raise Rejected("conflict", detail) from error
+    if gone is None:
+        raise stale()
+    write.log("plan.delete", row["id"], difference)
 
 
 async def _resolved(write: Write, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +237,8 @@ def _id(call: Call) -> UUID:
     return object_id(call.part("plan"), "plan")
 
 
-async def _locked(write: Write, plan_id: UUID) -> dict[str, Any]:
+async def locked(write: Write, plan_id: UUID) -> dict[str, Any]:
+    """A plan that nobody else changes or puts a key on until this write is over. Raises Rejected."""
     if await write.row(_LOCK, plan_id) is None:
         raise unknown("plan")
     return await _plan(write, plan_id)

@@ -42,9 +42,15 @@ async def framed(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = _problem(rejection(error), request_id)
         if response.status == 500:
             log.exception("an admin request failed", extra={"request_id": request_id})
-    response.headers.update(_ALWAYS)
-    response.headers["X-Request-Id"] = request_id
+    frame(response, request_id)
     return response
+
+
+def frame(response: web.StreamResponse, request_id: str) -> None:
+    """Mark an answer; one that is streamed is marked before it begins."""
+    if not response.prepared:
+        response.headers.update(_ALWAYS)
+        response.headers["X-Request-Id"] = request_id
 
 
 def rejection(error: Exception) -> Rejected:

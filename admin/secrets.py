@@ -1,6 +1,7 @@
 """Secrets of connectors: written and never read back. What is set is in force at once.
 
-A value of the form `env:NAME` is a reference, if the operator lets the connector's host have it.
+A value of the form `env:NAME` or `file:/path` is a reference, if the operator lets the connector's
+host have it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from marshmallow import ValidationError, fields
 import sql
 from admin import audit, endpoints
 from admin.calls import Call, TeamRows, answer, nothing
-from admin.fields import Instant, Pairs, Switch, Wire, sentence, text
+from admin.fields import Instant, Pairs, Switch, Wire, says, sentence, text
 from admin.references import connector, editable_connector, unknown
 from admin.targets import origins
 from admin.writes import Write, writing
@@ -32,7 +33,7 @@ _ALL: Final = sql.query("secrets.all")
 _PUT: Final = sql.query("secrets.put")
 _DELETE: Final = sql.query("secrets.delete")
 _PUBLISHED: Final = sql.query("connectors.published")
-_REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*").fullmatch
+_REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.*").fullmatch
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]").search
 
 
@@ -47,6 +48,7 @@ class SecretSchema(Wire):
     updated_by = fields.String()
 
 
+@says(pattern=r"^[^\x00-\x1f\x7f]*$")
 def _on_one_line(value: str) -> None:
     if _CONTROL(value):
         raise ValidationError("A secret has no line breaks and no other control characters.")
@@ -91,6 +93,28 @@ async def store(
 ) -> None:
     """Set secrets of a connector; `at` leads the pointers of faults. Raises Rejected."""
     vault = write.call.control.vault
+    _check(vault, row, known, given, at)
+    place = {"team": write.call.team, "connector": str(row["id"])}
+    rows = [{"name": name, **_kept(vault, place, name, value)} for name, value in given.items()]
+    await write.run(_PUT, row["id"], rows, write.call.identity.user)
+    for name in given:
+        write.log("secret.set", f"{row['id']}/{name}", {name: audit.CHANGED})
+
+
+def given(
+    vault: Vault, row: Mapping[str, Any], known: Collection[str], values: Mapping[str, str], at: str
+) -> dict[str, str]:
+    """The values of secrets that are not stored; `at` leads the pointers of faults. Raises Rejected."""
+    _check(vault, row, known, values, at)
+    return {
+        name: _referred(vault, row, value) if _REFERENCE(value) else value
+        for name, value in values.items()
+    }
+
+
+def _check(
+    vault: Vault, row: Mapping[str, Any], known: Collection[str], given: Mapping[str, str], at: str
+) -> None:
     faults = [
         Fault(at + pointer([name]), detail)
         for name, value in given.items()
@@ -98,11 +122,6 @@ async def store(
     ]
     if faults:
         raise Rejected("validation_failed", faults[0].detail, errors=faults)
-    place = {"team": write.call.team, "connector": str(row["id"])}
-    rows = [{"name": name, **_kept(vault, place, name, value)} for name, value in given.items()]
-    await write.run(_PUT, row["id"], rows, write.call.identity.user)
-    for name in given:
-        write.log("secret.set", f"{row['id']}/{name}", {name: audit.CHANGED})
 
 
 def _fault(

@@ -95,7 +95,12 @@ class Database:
             timeout=self._timeout_s,
             command_timeout=30,
             init=_prepare,
-            server_settings={"search_path": SCHEMA, "application_name": "service-gateway"},
+            server_settings={
+                "search_path": SCHEMA,
+                "application_name": "service-gateway",
+                # A list's filters come as parameters: each call is planned for those it has.
+                "plan_cache_mode": "force_custom_plan",
+            },
         )
 
     async def close(self) -> None:
@@ -121,6 +126,15 @@ class Database:
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction."""
         async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A connection whose queries all see one moment, whatever is written meanwhile."""
+        async with (
+            self.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
             yield connection
 
     async def rows(self, statement: str, *values: Any) -> list[Row]:

@@ -54,6 +54,34 @@ KINDS: Final[dict[str, Kind]] = {
     "loop_detected": Kind(508, "The request came back to this gateway", False),
 }
 
+SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "An error that the gateway made (RFC 9457).",
+    "required": ["type", "title", "status", "detail", "code", "requestId", "retryable"],
+    "properties": {
+        "type": {"type": "string", "format": "uri", "description": "Where the code is explained."},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "description": "For people; it may change."},
+        "code": {"type": "string", "enum": [*KINDS], "description": "Stable."},
+        "requestId": {"type": "string", "description": "It is in the gateway's log, too."},
+        "retryable": {"type": "boolean"},
+        "errors": {
+            "type": "array",
+            "description": "Which places of the request are at fault.",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "detail"],
+                "properties": {
+                    "pointer": {"type": "string", "description": "A JSON pointer, or a name."},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+"""The JSON Schema of what `document` makes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:

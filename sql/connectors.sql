@@ -12,12 +12,22 @@ SELECT c.id, c.slug, c.status, c.display_name, c.tags, c.definition, c.version,
         SELECT count(*)
         FROM connector_endpoint AS e
         WHERE e.connector_id = c.id AND e.team_id = c.team_id
-    ) AS endpoint_count
+    ) AS endpoint_count,
+    COALESCE((
+        SELECT h.status
+        FROM gateway_health AS h
+        WHERE h.connector_id = c.id AND h.valid_until > now()
+    ), 'unknown') AS health
 FROM service_connector AS c
 WHERE c.team_id = $1
     AND c.id < $3
     AND COALESCE(c.status = $2::jsonb ->> 'status', c.status <> 'archived')
     AND ($2::jsonb ->> 'tag' IS NULL OR $2::jsonb ->> 'tag' = ANY (c.tags))
+    AND ($2::jsonb ->> 'health' IS NULL OR $2::jsonb ->> 'health' = COALESCE((
+        SELECT h.status
+        FROM gateway_health AS h
+        WHERE h.connector_id = c.id AND h.valid_until > now()
+    ), 'unknown'))
     AND COALESCE(position(
         lower($2::jsonb ->> 'q')
         IN lower(concat_ws(' ', c.slug, c.display_name, c.definition ->> 'upstream_base_url'))
@@ -39,12 +49,22 @@ SELECT c.id, c.slug, c.status, c.display_name, c.tags, c.definition, c.version,
         FROM connector_endpoint AS e
         WHERE e.connector_id = c.id AND e.team_id = c.team_id
     ) AS endpoint_count,
+    COALESCE((
+        SELECT h.status
+        FROM gateway_health AS h
+        WHERE h.connector_id = c.id AND h.valid_until > now()
+    ), 'unknown') AS health,
     lower(c.display_name) AS sort_name
 FROM service_connector AS c
 WHERE c.team_id = $1
     AND (lower(c.display_name), c.id) > ($3, $4)
     AND COALESCE(c.status = $2::jsonb ->> 'status', c.status <> 'archived')
     AND ($2::jsonb ->> 'tag' IS NULL OR $2::jsonb ->> 'tag' = ANY (c.tags))
+    AND ($2::jsonb ->> 'health' IS NULL OR $2::jsonb ->> 'health' = COALESCE((
+        SELECT h.status
+        FROM gateway_health AS h
+        WHERE h.connector_id = c.id AND h.valid_until > now()
+    ), 'unknown'))
     AND COALESCE(position(
         lower($2::jsonb ->> 'q')
         IN lower(concat_ws(' ', c.slug, c.display_name, c.definition ->> 'upstream_base_url'))
@@ -63,7 +83,12 @@ SELECT c.id, c.slug, c.status, c.display_name, c.tags, c.definition, c.version,
         SELECT count(*)
         FROM connector_endpoint AS e
         WHERE e.connector_id = c.id AND e.team_id = c.team_id
-    ) AS endpoint_count
+    ) AS endpoint_count,
+    COALESCE((
+        SELECT h.status
+        FROM gateway_health AS h
+        WHERE h.connector_id = c.id AND h.valid_until > now()
+    ), 'unknown') AS health
 FROM service_connector AS c
 WHERE c.team_id = $1 AND (c.id = $2 OR c.slug = $3)
 ORDER BY c.status = 'archived', c.id DESC
@@ -159,8 +184,13 @@ RETURNING version;
 -- $3 version integer
 -- $4 snapshot jsonb
 -- $5 published_by text
-INSERT INTO connector_version (team_id, connector_id, version, snapshot, published_by)
-VALUES ($1, $2, $3, $4, $5);
+-- $6 note text
+-- $7 summary text
+-- $8 restored integer
+INSERT INTO connector_version (
+    team_id, connector_id, version, snapshot, published_by, note, summary, restored
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 
 -- name: published
 -- What callers get of a connector.

@@ -112,3 +112,24 @@ SELECT id::text
 FROM endpoint
 ORDER BY name
 LIMIT 10000;
+
+-- name: remove
+-- Take endpoints out of a connector's working copy, whichever version they have.
+-- $1 team_id text
+-- $2 connector_id uuid
+-- $3 ids uuid[]
+DELETE FROM connector_endpoint
+WHERE team_id = $1 AND connector_id = $2 AND id = ANY ($3)
+RETURNING id, created_at;
+
+-- name: put_back
+-- Endpoints as they once were, with their ids, and a version that none of them has had.
+-- $1 team_id text
+-- $2 connector_id uuid
+-- $3 endpoints jsonb
+INSERT INTO connector_endpoint (
+    id, team_id, connector_id, name, method, path, enabled, definition, version, created_at
+)
+SELECT n.id, $1, $2, n.name, n.method, n.path, n.enabled, n.definition, n.version,
+    COALESCE(n.created_at, now())
+FROM jsonb_populate_recordset(NULL::connector_endpoint, $3) AS n;

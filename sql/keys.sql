@@ -142,6 +142,19 @@ SET previous_digest = CASE WHEN $5 > 0 THEN digest END,
 WHERE team_id = $1 AND id = $2 AND version = $3
 RETURNING version;
 
+-- name: end_grace
+-- Put an end to the value before the last rotation.
+-- $1 team_id text
+-- $2 id uuid
+-- $3 version integer
+UPDATE gateway_api_key
+SET previous_digest = NULL,
+    previous_until = NULL,
+    version = version + 1,
+    updated_at = now()
+WHERE team_id = $1 AND id = $2 AND version = $3
+RETURNING version;
+
 -- name: revoke
 -- Put an end to a key, its old value included.
 -- $1 team_id text
@@ -163,3 +176,12 @@ RETURNING version;
 UPDATE gateway_api_key
 SET plan_id = NULL
 WHERE team_id = $1 AND plan_id = $2 AND revoked_at IS NOT NULL;
+
+-- name: move_plan
+-- Put the keys of a plan on another one.
+-- $1 team_id text
+-- $2 plan_id uuid
+-- $3 replacement_id uuid
+UPDATE gateway_api_key
+SET plan_id = $3, version = version + 1, updated_at = now()
+WHERE team_id = $1 AND plan_id = $2 AND revoked_at IS NULL;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from aiohttp.test_utils import TestClient
 from marshmallow import ValidationError
 
 from admin.problems import faults
+from gateway.ids import uuid7
 
 BASE = "/api/v1/gw/admin"
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -22,6 +24,12 @@ Tokened = Callable[..., str]
 Users = Callable[..., "User"]
 Make = Callable[..., Awaitable[dict[str, Any]]]
 Fetch = Callable[..., Awaitable[list[dict[str, Any]]]]
+Record = Callable[..., Awaitable[str]]
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+"""When the records begin that tests make."""
+MAPS = uuid7()
+"""The connector that they are of."""
 
 
 @dataclass(frozen=True)
@@ -96,5 +104,6 @@ def refused_at(schema: Any, body: Any) -> list[str]:
 async def read(response: ClientResponse) -> Answer:
     """An answer with its body, parsed when it is JSON."""
     text = await response.text()
-    document = await response.json(content_type=None) if text else None
+    is_json = response.content_type.endswith("json") and "ndjson" not in response.content_type
+    document = await response.json(content_type=None) if text and is_json else None
     return Answer(response.status, response.headers, text, document)

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import asyncpg
 import jwt
 import orjson
 import pytest
+from aiohttp import DummyCookieJar
 from aiohttp.test_utils import TestClient
 
 from admin.api import application
 from admin.control import Control
+from gateway import pipeline
 from gateway.addresses import AddressPolicy
+from gateway.attempts import Attempts
+from gateway.clock import SystemClock
 from gateway.database import Database
+from gateway.directory import Directory
+from gateway.explanation import Explainer
+from gateway.health import Health
+from gateway.ids import uuid7
+from gateway.limiter import Limiter
+from gateway.metrics import Metrics
 from gateway.model import Plan
+from gateway.probe import Probe
+from gateway.runtime import Runtime
+from gateway.secret_files import Permitted, SecretFiles
+from gateway.settings import DEFAULT_PIPELINE, HealthSettings
 from gateway.tokens import TokenRules, Tokens, TrustedKey
+from gateway.upstream import Upstreams
+from gateway.usage import UsageWriter
 from gateway.vault import MasterKey, Reference, Vault
-from tests.admin.client import Fetch, Make, Tokened, User, Users
+from tests.admin.client import MAPS, START, Fetch, Make, Record, Tokened, User, Users
 from tests.admin.every_route import Parts
 
 SIGNING_KEY = "a signing key that is long enough for HS256"
@@ -37,31 +57,56 @@ class Migrated(Protocol):
     def dsn(self) -> str: ...
 
 
-def control_with(store: Database) -> Control:
+def health_with(store: Database, vault: Vault, upstreams: Upstreams) -> Health:
+    """Health checks on demand; what isn't asked for is not checked."""
+    return Health(store, vault, upstreams, HealthSettings(), SystemClock())
+
+
+def explainer_with(store: Database, vault: Vault, tokens: Tokens, limiter: Limiter) -> Explainer:
+    """The usual pipeline, explained; nothing is ever sent."""
+    metrics, clock, plan = Metrics("0"), SystemClock(), Plan(id="", name="default")
+    attempts = Attempts(Upstreams(AddressPolicy()), metrics, clock, random.random)
+    usage = UsageWriter(store, metrics, flush_every_s=1, most_waiting=1, keep_days=1)
+    directory = Directory(store, vault, plan, clock)
+    runtime = Runtime(directory, tokens, limiter, attempts, usage, metrics)
+    return Explainer(pipeline.plan(DEFAULT_PIPELINE), runtime, store, vault, plan)
+
+
+def control_with(store: Database, files: SecretFiles | None = None) -> Control:
     """What the admin API is built with."""
+    vault = Vault([MasterKey("first", bytes(range(32)))], REFERENCES, ENVIRONMENT, files=files)
     rules = TokenRules(issuer="tests", audience="service-gateway")
+    tokens, limiter = Tokens(rules, [TrustedKey("HS256", SIGNING_KEY)]), Limiter(SystemClock())
     return Control(
         database=store,
-        vault=Vault([MasterKey("first", bytes(range(32)))], REFERENCES, ENVIRONMENT),
-        tokens=Tokens(rules, [TrustedKey("HS256", SIGNING_KEY)]),
+        vault=vault,
+        tokens=tokens,
         policy=AddressPolicy(),
         default_plan=Plan(id="", name="default"),
+        probe=partial(Probe, AddressPolicy()),
+        limiter=limiter,
+        explainer=explainer_with(store, vault, tokens, limiter),
+        health=health_with(store, vault, Upstreams(AddressPolicy())),
+        circuit=lambda _connector: None,
     )
 
 
 @pytest.fixture
-async def control(database: Migrated) -> AsyncIterator[Control]:
+async def control(database: Migrated, tmp_path: Path) -> AsyncIterator[Control]:
     """What the admin API is built with, on a migrated database."""
     store = Database(database.dsn)
     await store.open()
-    yield control_with(store)
+    permitted = Permitted(str(tmp_path), ("api.daydream.live",))
+    yield control_with(store, SecretFiles([permitted]))
     await store.close()
 
 
 @pytest.fixture
 async def http(control: Control, aiohttp_client: Any) -> TestClient[Any, Any]:
-    """A client of the admin API without a token."""
-    client: TestClient[Any, Any] = await aiohttp_client(application(control))
+    """A client of the admin API without a token, which keeps no cookie."""
+    client: TestClient[Any, Any] = await aiohttp_client(
+        application(control), cookie_jar=DummyCookieJar()
+    )
     return client
 
 
@@ -147,17 +192,30 @@ def make_connector(admin: User) -> Make:
 
 
 @pytest.fixture
-async def parts(admin: User, make_connector: Make) -> Parts:
+async def parts(admin: User, make_connector: Make, record: Record) -> Parts:
     """One of each object of the team red, by the name of its path parameter."""
-    connector = await make_connector(authType="bearer", secrets={"token": "t"})
+    return await one_of_each(admin, make_connector, record, "maps")
+
+
+@pytest.fixture
+async def foreign_parts(stranger: User, make_connector: Make, record: Record) -> Parts:
+    """One of each object of the team blue."""
+    return await one_of_each(stranger, make_connector, record, "atlas")
+
+
+async def one_of_each(user: User, make_connector: Make, record: Record, slug: str) -> Parts:
+    connector = await make_connector(by=user, slug=slug, authType="bearer", secrets={"token": "t"})
     path = f"/connectors/{connector['id']}/endpoints"
+    published = (await user.post(f"/connectors/{connector['id']}/publish")).json
     return {
         "connector": connector["id"],
-        "endpoint": (await admin.get(path)).json["items"][0]["id"],
+        "version": str(published["publishedVersion"]),
+        "endpoint": (await user.get(path)).json["items"][0]["id"],
         "name": "token",
-        "key": (await admin.post("/keys", {"name": "app"})).json["id"],
-        "plan": (await admin.post("/plans", {"name": "gold"})).json["id"],
+        "key": (await user.post("/keys", {"name": "app"})).json["id"],
+        "plan": (await user.post("/plans", {"name": "gold"})).json["id"],
         "template": "daydream",
+        "request": await record(0, team_id=user.team, connector=slug),
     }
 
 
@@ -179,3 +237,45 @@ async def fetch(database: Migrated) -> AsyncIterator[Fetch]:
 
     yield run
     await connection.close()
+
+
+@pytest.fixture
+def record(fetch: Fetch) -> Record:
+    """Put a usage record into the table, so many minutes after the start; answers its request id."""
+
+    async def put(minutes: float, **fields: Any) -> str:
+        row = {
+            "at": START + timedelta(minutes=minutes),
+            "request_id": str(uuid7()),
+            "trace_id": "",
+            "team_id": "red",
+            "connector_id": MAPS,
+            "connector": "maps",
+            "endpoint": "find",
+            "method": "GET",
+            "caller_type": "key",
+            "caller_id": "k",
+            "status": 200,
+            "source": "upstream",
+            "error_code": "",
+            "total_ms": 10.0,
+            "upstream_ms": 8.0,
+            "first_byte_ms": 9.0,
+            "own_ms": 2.0,
+            "bytes_in": 1,
+            "bytes_out": 100,
+            "attempts": 1,
+            "cached": False,
+            "client_gone": False,
+            "target": "",
+            "client_address": "",
+            **fields,
+        }
+        places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+        await fetch(
+            f"INSERT INTO gateway_usage_record ({', '.join(row)}) VALUES ({places})",  # noqa: S608 - names of ours
+            *row.values(),
+        )
+        return str(row["request_id"])
+
+    return put

@@ -98,3 +98,12 @@ async def test_location_leads_to_the_object(admin: User, make_connector: Make) -
         found = await admin.get(place.removeprefix(BASE))
         assert (made.status, found.status) == (201, 200), path
         assert found.json["id"] == made.json["id"]
+
+
+async def test_large_body_is_checked_like_a_small_one(admin: User) -> None:
+    filling = "x" * 100_000
+
+    answer = await admin.post("/plans", {"name": "gold", "displayName": filling})
+    assert answer.pointers == ["/displayName"]
+    assert (await admin.post("/plans", {"name": "a\0", "displayName": filling})).status == 400
+    assert (await admin.post("/plans", [filling])).pointers == [""]

@@ -67,6 +67,7 @@ async def test_every_field_comes_back_as_it_was_sent(admin: User) -> None:
         "streamingEnabled": True,
         "errorMapping": {"404": "No such place."},
         "passCookies": True,
+        "forwardedHeaders": "x-forwarded",
         "sandboxResponses": False,
         "targets": [{"url": "https://a.example.org:8443", "weight": 3, "priority": 1}],
         "loadBalancing": "least-request",
@@ -108,6 +109,8 @@ async def test_every_field_comes_back_as_it_was_sent(admin: User) -> None:
         ("responseMode", "wrapped"),
         ("streamingEnabled", 1),
         ("passCookies", "true"),
+        ("forwardedHeaders", True),
+        ("forwardedHeaders", "x-forwarded-for"),
         ("status", "published"),
         ("version", 3),
         ("id", "x"),
@@ -166,10 +169,10 @@ async def test_taken_slug_is_a_conflict_at_the_field(admin: User, stranger: User
     assert (await stranger.post("/connectors", MAPS)).status == 201
 
 
-async def test_of_twenty_creates_of_one_slug_one_succeeds(admin: User) -> None:
-    answers = await asyncio.gather(*(admin.post("/connectors", MAPS) for _ in range(20)))
+async def test_of_fifty_creates_of_one_slug_one_succeeds(admin: User) -> None:
+    answers = await asyncio.gather(*(admin.post("/connectors", MAPS) for _ in range(50)))
 
-    assert Counter(answer.status for answer in answers) == {201: 1, 409: 19}
+    assert Counter(answer.status for answer in answers) == {201: 1, 409: 49}
     assert len(await admin.all("/connectors")) == 1
 
 

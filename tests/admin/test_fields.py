@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 from marshmallow import ValidationError, fields
 
-from admin.fields import Instant, Pairs, Switch, Wire, camel, count, is_id, matches, text, texts
+from admin.fields import (
+    Instant,
+    Pairs,
+    Switch,
+    Wire,
+    camel,
+    count,
+    is_id,
+    matches,
+    says,
+    text,
+    texts,
+)
 
 
 class Sample(Wire):
@@ -127,3 +139,15 @@ def test_pattern_is_for_the_whole_text() -> None:
 )
 def test_only_the_canonical_form_is_an_id(text_: str, *, expected: bool) -> None:
     assert is_id(text_) is expected
+
+
+def test_rule_is_its_check_and_says_what_json_schema_can() -> None:
+    @says(pattern="^a")
+    def begins_with_a(value: str) -> None:
+        if not value.startswith("a"):
+            raise ValidationError("No.")
+
+    assert begins_with_a.says == {"pattern": "^a"}
+    begins_with_a("ab")
+    with pytest.raises(ValidationError):
+        begins_with_a("b")

@@ -178,6 +178,31 @@ async def test_rotation_without_grace_ends_the_old_value(admin: User, fetch: Fet
     assert row == {"previous_digest": None, "previous_until": None}
 
 
+async def test_grace_ends_when_it_is_told_to(admin: User, editor: User, fetch: Fetch) -> None:
+    made = (await admin.post("/keys", {"name": "app"})).json
+    path = f"/keys/{made['id']}"
+    rotated = await admin.post(f"{path}/rotate", {"graceSeconds": 3600})
+    assert (await editor.post(f"{path}/end-grace")).status == 403
+    assert (await admin.post(f"{path}/end-grace", If_Match='"1"')).status == 412
+
+    ended = await admin.post(f"{path}/end-grace", If_Match=rotated.etag)
+
+    assert (ended.status, ended.json["status"], ended.json["graceUntil"]) == (200, "active", None)
+    assert "key" not in ended.json
+    new = keys.parse(rotated.json["key"])
+    assert new is not None
+    (row,) = await fetch("SELECT digest, previous_digest, previous_until FROM gateway_api_key")
+    assert row == {"digest": new.digest, "previous_digest": None, "previous_until": None}
+    again = await admin.post(f"{path}/end-grace")
+    assert (again.status, again.etag) == (200, ended.etag)
+    acts = await fetch("SELECT action, difference FROM audit_log WHERE action = 'key.end_grace'")
+    assert [act["difference"] for act in acts] == [
+        {"graceUntil": [rotated.json["graceUntil"], None]}
+    ]
+    await admin.delete(path)
+    assert (await admin.post(f"{path}/end-grace")).status == 409
+
+
 @pytest.mark.parametrize("grace", [-1, 604_801, "60", True, 1.5])
 def test_grace_is_whole_seconds_up_to_a_week(grace: Any) -> None:
     assert refused_at(Rotation(), {"graceSeconds": grace}) == ["/graceSeconds"]

@@ -1,13 +1,12 @@
-"""Pages: every row once while the list changes, and quickly for a team that has very many."""
+"""Pages: every row once while the list changes."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
-from tests.admin.client import Fetch, User
+from tests.admin.client import User
 
 
 async def plans(admin: User, count: int) -> list[str]:
@@ -85,55 +84,3 @@ async def test_cursor_is_for_its_own_order(admin: User) -> None:
 
     answer = await admin.get(f"/plans?limit=1&sort=name&cursor={cursor}")
     assert (answer.status, answer.pointers) == (422, ["/cursor"])
-
-
-async def fill(fetch: Fetch) -> None:
-    """A team with 10,000 connectors and 50,000 keys, among other teams'."""
-    await fetch(
-        """
-        INSERT INTO service_connector (id, team_id, slug, display_name, definition, created_by)
-        SELECT uuidv7(), CASE WHEN n % 2 = 0 THEN 'red' ELSE 'blue' END, 'c-' || n,
-            md5(n::text), jsonb_build_object('upstream_base_url', 'https://' || n || '.example.com'),
-            'ana'
-        FROM generate_series(1, 20000) AS s (n)
-        """
-    )
-    await fetch(
-        """
-        INSERT INTO gateway_api_key (id, team_id, public_id, name, digest, created_by)
-        SELECT uuidv7(), CASE WHEN n % 2 = 0 THEN 'red' ELSE 'blue' END,
-            lpad(n::text, 8, '0'), md5(n::text), '\\x00', 'ana'
-        FROM generate_series(1, 100000) AS s (n)
-        """
-    )
-    await fetch("ANALYZE")
-
-
-async def test_lists_of_a_large_team_are_quick(admin: User, fetch: Fetch) -> None:
-    """Each in under 200 ms; the best of three, as the machine may be busy."""
-    await fill(fetch)
-    deep = (await admin.get("/keys?limit=100")).json["nextCursor"]
-    slow = {}
-    for path in (
-        "/connectors",
-        "/connectors?sort=name",
-        "/connectors?q=1999",
-        "/connectors?q=nothing",
-        "/connectors?status=published",
-        "/connectors/c-4242",
-        "/keys",
-        "/keys?sort=name",
-        "/keys?q=nothing",
-        "/keys?q=gw_00004242",
-        "/keys?status=revoked",
-        f"/keys?limit=100&cursor={deep}",
-    ):
-        times = []
-        for _ in range(3):
-            began = time.perf_counter()
-            assert (await admin.get(path)).status == 200
-            times.append(time.perf_counter() - began)
-        if min(times) > 0.2:
-            slow[path] = min(times)
-
-    assert slow == {}

@@ -10,7 +10,7 @@ import pytest
 
 from admin.plans import PlanSchema
 from gateway.model import Plan
-from tests.admin.client import Make, User, refused_at
+from tests.admin.client import Fetch, Make, User, refused_at
 
 FULL = {
     "name": "gold",
@@ -114,11 +114,66 @@ async def test_plan_goes_when_no_key_is_on_it(admin: User) -> None:
     assert (await admin.get(path)).json["keyCount"] == 1
     refused = await admin.delete(path)
     assert (refused.status, refused.json["code"]) == (409, "conflict")
-    assert "1 keys" in refused.json["detail"]
+    assert refused.json["detail"].startswith("1 key is on this plan")
     assert (await admin.get(f"/keys/{gone}")).json["planId"] == plan
     await admin.patch(f"/keys/{used}", {"planId": None})
     assert (await admin.delete(path)).status == 204
     assert (await admin.get(path)).status == 404
+
+
+async def test_keys_of_a_plan_that_goes_are_put_on_its_replacement(
+    admin: User, fetch: Fetch
+) -> None:
+    gold, iron = [(await admin.post("/plans", {"name": n})).json["id"] for n in ("gold", "iron")]
+    body = {"name": "a", "planId": gold}
+    kept = [(await admin.post("/keys", body)).json for _ in range(3)]
+    gone = (await admin.post("/keys", body)).json
+    await admin.delete(f"/keys/{gone['id']}")
+    refused = await admin.delete(f"/plans/{gold}")
+    assert refused.json["detail"].startswith("3 keys are on this plan")
+    tried = await admin.delete(f"/plans/{gold}?replacement={iron}&dryRun=true")
+    assert tried.status == 204
+    assert (await admin.get(f"/plans/{gold}")).json["keyCount"] == 3
+
+    assert (await admin.delete(f"/plans/{gold}?replacement={iron.upper()}")).status == 204
+
+    assert (await admin.get(f"/plans/{gold}")).status == 404
+    assert (await admin.get(f"/plans/{iron}")).json["keyCount"] == 3
+    for key in kept:
+        moved = await admin.get(f"/keys/{key['id']}")
+        assert (moved.json["planId"], moved.json["version"]) == (iron, key["version"] + 1)
+    assert (await admin.get(f"/keys/{gone['id']}")).json["planId"] is None
+    (row,) = await fetch("SELECT difference FROM audit_log WHERE action = 'plan.delete'")
+    assert row["difference"]["replacement"] == [None, iron]
+
+
+async def test_replacement_is_another_plan_of_the_team(
+    admin: User, editor: User, stranger: User
+) -> None:
+    plan = (await admin.post("/plans", {"name": "gold"})).json["id"]
+    foreign = (await stranger.post("/plans", {"name": "gold"})).json["id"]
+    key = (await admin.post("/keys", {"name": "a", "planId": plan})).json["id"]
+
+    answers = [
+        await admin.delete(f"/plans/{plan}?replacement={named}")
+        for named in (foreign, plan.replace("-7", "-6"), "iron", "", plan)
+    ]
+
+    assert [(answer.status, answer.pointers) for answer in answers] == [(422, ["/replacement"])] * 5
+    assert answers[0].json["errors"] == answers[1].json["errors"]
+    assert (await editor.delete(f"/plans/{plan}?replacement={foreign}")).status == 403
+    assert (await stranger.delete(f"/plans/{plan}?replacement={foreign}")).status == 404
+    assert (await admin.get(f"/keys/{key}")).json["planId"] == plan
+
+
+async def test_two_plans_that_replace_each_other_do_not_wait_for_ever(admin: User) -> None:
+    for number in range(5):
+        one, two = [(await admin.post("/plans", {"name": f"{n}{number}"})).json["id"] for n in "ab"]
+        answers = await asyncio.gather(
+            admin.delete(f"/plans/{one}?replacement={two}"),
+            admin.delete(f"/plans/{two}?replacement={one}"),
+        )
+        assert sorted(answer.status for answer in answers) in ([204, 404], [204, 422])
 
 
 async def test_key_and_delete_of_its_plan_do_not_cross(admin: User) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +102,48 @@ async def test_other_references_need_the_operator(
 
     assert (answer.status, answer.pointers) == (422, ["/token"])
     assert "operator has to allow" in answer.json["detail"]
+
+
+async def test_file_is_kept_as_a_reference_and_published_while_it_is_there(
+    admin: User, make_connector: Make, fetch: Fetch, tmp_path: Path
+) -> None:
+    await make_connector(authType="bearer", upstreamBaseUrl="https://api.daydream.live")
+    reference, text = f"file:{tmp_path}/key", "from-a-file\n"
+    unset = await admin.put(PATH, {"token": reference})
+    assert (unset.status, unset.pointers) == (422, ["/token"])
+    (tmp_path / "key").write_text(text)
+    answer = await admin.put(PATH, {"token": reference})
+
+    assert answer.json["items"][0]["reference"] == reference
+    (row,) = await fetch("SELECT sealed, reference FROM connector_secret")
+    assert row == {"sealed": None, "reference": reference}
+    assert (await admin.post("/connectors/maps/publish?dryRun=true")).status == 200
+    (tmp_path / "key").write_text("")
+    refused = await admin.post("/connectors/maps/publish")
+    assert refused.pointers == ["/secrets/token"]
+    assert text.strip() not in refused.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/hostname", "{here}/../x", "{here}", "{here}x", "/", "//{here}/key"]
+)
+async def test_other_files_need_the_operator(
+    path: str, admin: User, make_connector: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("from-a-file")
+    await make_connector(authType="bearer", upstreamBaseUrl="https://api.daydream.live")
+    answer = await admin.put(PATH, {"token": f"file:{path.format(here=tmp_path)}"})
+
+    assert (answer.status, answer.pointers) == (422, ["/token"])
+    assert "operator has to allow" in answer.json["detail"]
+
+
+async def test_file_is_for_its_hosts(admin: User, make_connector: Make, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from-a-file")
+    await make_connector(authType="bearer", upstreamBaseUrl="https://evil.example.net")
+    answer = await admin.put(PATH, {"token": f"file:{tmp_path}/key"})
+
+    assert (answer.status, answer.pointers) == (422, ["/token"])
 
 
 async def test_reference_of_a_moved_connector_stops_its_publish(
