@@ -7,21 +7,26 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 
 from admin.api import application as admin_application
 from admin.control import Control
-from gateway import __version__, key_ring, pipeline
+from admin.template_documents import TemplateFault, check_all
+from gateway import __version__, declarative, key_ring, pipeline
+from gateway.admin_client import CallFault, local_url
 from gateway.config import read
 from gateway.console import Screen, complain
 from gateway.database import Database, DatabaseAway, MigrationFault
 from gateway.demonstration import DemoFault
 from gateway.embedded import EmbeddedFault, Postgres, data_directory
+from gateway.explanation import Explainer
 from gateway.listeners import ListenFault
 from gateway.options import OptionFaults
+from gateway.pipeline import Stage
 from gateway.rotation import Outcome, rotate
 from gateway.serving import Plan, serve
 from gateway.settings import Settings
@@ -30,8 +35,10 @@ from gateway.vault import VaultFault
 from gateway.wiring import MASTER_KEY_FILE, Worker, tokens_of, vault_of
 
 _FAULTS = (
-    DatabaseAway, DemoFault, EmbeddedFault, ListenFault, MigrationFault, TokenFault, VaultFault,
+    DatabaseAway, DemoFault, EmbeddedFault, ListenFault, MigrationFault, TemplateFault, TokenFault,
+    VaultFault,
 )  # fmt: skip
+_BRIEF_S: Final = 300
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     minting.add_argument("--role", default="admin", choices=("admin", "editor", "viewer"))
     minting.add_argument("--user", default="operator", help="the user it names")
     minting.add_argument("--ttl", default="12h", type=_duration, help="its life: 90s, 30m, 12h, 1d")
+    declarative.add_commands(command, _access)
     return parser
 
 
@@ -104,16 +112,28 @@ def _data_directory(environ: Mapping[str, str]) -> Path:
 
 def _serve(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings, _ = _load(given, environ)
+    check_all()
     plan = Plan(
         settings, pipeline.plan(settings.pipeline), _data_directory(environ), environ, given.demo
     )
-    return uvloop.run(serve(plan, _admin, Screen()))
+    return uvloop.run(serve(plan, partial(_admin, plan.stages), Screen()))
 
 
-def _admin(worker: Worker) -> Any:
+def _admin(stages: Sequence[Stage], worker: Worker) -> Any:
     return admin_application(
         Control(
-            worker.database, worker.vault, worker.runtime.tokens, worker.policy, worker.default_plan
+            database=worker.database,
+            vault=worker.vault,
+            tokens=worker.runtime.tokens,
+            policy=worker.policy,
+            default_plan=worker.default_plan,
+            probe=worker.probe,
+            limiter=worker.runtime.limiter,
+            explainer=Explainer(
+                stages, worker.runtime, worker.database, worker.vault, worker.default_plan
+            ),
+            health=worker.health,
+            circuit=worker.runtime.attempts.circuit,
         )
     )
 
@@ -209,6 +229,24 @@ def _token(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
     tokens = tokens_of(settings, _data_directory(environ))
     print(tokens.mint(team=given.team, role=given.role, user=given.user, life_s=given.ttl))
     return 0
+
+
+def _access(given: argparse.Namespace, environ: Mapping[str, str], role: str) -> tuple[str, str]:
+    """The URL of this configuration's gateway, and a short-lived token if there is a role for it."""
+    settings, _ = _load(given, environ)
+    own = settings.admin.listen
+    base_path = settings.server.base_path if own is None else ""
+    url = local_url(own or settings.server.listen, base_path)
+    if not role:
+        return url, ""
+    if not given.team:
+        raise CallFault("name the team with --team, or give a token with --token")
+    try:
+        tokens = tokens_of(settings, _data_directory(environ))
+        token = tokens.mint(team=given.team, role=role, user="operator", life_s=_BRIEF_S)
+    except _FAULTS as fault:
+        raise CallFault(str(fault)) from fault
+    return url, token
 
 
 if __name__ == "__main__":

@@ -26,6 +26,17 @@ class Screen:
         self._console.print(text, soft_wrap=True, markup=False)
 
 
+class Output:
+    """Standard output, in colours when it is a terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+
+    def line(self, text: str, style: str = "") -> None:
+        """A line of what a command is for."""
+        self._console.print(text, style=style, soft_wrap=True, markup=False, emoji=False)
+
+
 def complain(text: str) -> None:
     """One line on standard error that says what to do, terminal or not."""
     print(f"service-gateway: {text}", file=sys.stderr)

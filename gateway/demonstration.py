@@ -21,7 +21,8 @@ from gateway.demo import DemoUpstream
 from gateway.exchange import Body, Outgoing
 from gateway.settings import ReferenceSettings, Settings
 from gateway.tokens import Tokens
-from gateway.upstream import Bounds, Target, Upstreams
+from gateway.upstream import Target, Upstreams
+from gateway.upstream_answer import Bounds
 
 TEAM: Final = "demo"
 PORT: Final = 8090
@@ -139,6 +140,7 @@ async def _have_connector(api: _Api, base_url: str) -> None:
                 "displayName": "Demo upstream",
                 "description": "The small local upstream of serve --demo.",
                 "upstreamBaseUrl": base_url,
+                "healthCheckPath": "/json",
                 "authType": "bearer",
                 "secrets": {"token": _SECRET},
                 "endpoints": [
@@ -148,8 +150,9 @@ async def _have_connector(api: _Api, base_url: str) -> None:
                 ],
             },
         )
-    elif connector["upstreamBaseUrl"] != base_url:
-        connector = await api.must("PATCH", "admin/connectors/demo", {"upstreamBaseUrl": base_url})
+    elif connector["upstreamBaseUrl"] != base_url or not connector["healthCheckPath"]:
+        wanted = {"upstreamBaseUrl": base_url, "healthCheckPath": "/json"}
+        connector = await api.must("PATCH", "admin/connectors/demo", wanted)
     if connector["status"] == "draft" or connector["hasUnpublishedChanges"]:
         await api.must("POST", "admin/connectors/demo/publish")
 

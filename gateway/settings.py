@@ -11,6 +11,7 @@ from typing import Any, Final
 from gateway.addresses import Allowed
 from gateway.breaker import BreakerSettings
 from gateway.options import entries, number, raw, section, switch, text, texts, whole
+from gateway.secret_files import check_path
 from gateway.tokens import ALGORITHMS, HMAC, check_key
 
 _LISTEN: Final = re.compile(r"unix:/.+|(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}").fullmatch
@@ -176,6 +177,20 @@ class ReferenceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretFileSettings:
+    """A file, or a directory of files, that connectors may use as secrets."""
+
+    path: str = text("", "The absolute path of a file, or of a directory for all that is below it.")
+    hosts: tuple[str, ...] = texts((), "The upstream hosts that may get what is in it.")
+
+    def __post_init__(self) -> None:
+        """Refuse what the types alone let through."""
+        if not self.path or not self.hosts:
+            raise ValueError("a file has a path and hosts")
+        check_path(self.path)
+
+
+@dataclass(frozen=True, slots=True)
 class SecretSettings:
     """Secrets of connectors."""
 
@@ -184,6 +199,9 @@ class SecretSettings:
     )
     environment: tuple[ReferenceSettings, ...] = entries(
         (), "Environment variables that a connector may name as env:NAME.", ReferenceSettings
+    )
+    files: tuple[SecretFileSettings, ...] = entries(
+        (), "Files that a connector may name as file:/path.", SecretFileSettings
     )
 
 
@@ -238,6 +256,32 @@ class UsageSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """Active health checks."""
+
+    enabled: bool = switch(
+        True, "Whether published connectors that have a healthCheckPath are checked."
+    )
+    interval_s: float = number(
+        30.0, "How often each connector is checked, in seconds, a tenth more or less.", least=1
+    )
+    timeout_s: float = number(
+        5.0, "How long to wait for an answer, in seconds.", least=0.01, most=300
+    )
+    slow_s: float = number(2.0, "An answer that takes longer is a degraded one, in seconds.")
+    unhealthy_after: int = whole(
+        3, "How many checks in a row must be worse than what a target counts as.", least=1
+    )
+    healthy_after: int = whole(
+        2, "How many checks in a row must be better than what a target counts as.", least=1
+    )
+    most_at_once: int = whole(
+        50, "How many targets one process checks at the same time.", least=1, most=10_000
+    )
+    keep_days: int = whole(7, "How many days of checks are kept.", least=1)
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """Logs, one JSON object a line on standard output."""
 
@@ -265,4 +309,5 @@ class Settings:
     )
     limits: LimitSettings = section(LimitSettings, "A team's default plan.")
     usage: UsageSettings = section(UsageSettings, "Usage records.")
+    health: HealthSettings = section(HealthSettings, "Active health checks.")
     log: LogSettings = section(LogSettings, "Logs.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +18,13 @@ from gateway.attempts import Attempts
 from gateway.clock import SystemClock, utc_now
 from gateway.database import Database, DatabaseAway
 from gateway.directory import Directory
+from gateway.health import Health
 from gateway.limiter import Limiter
 from gateway.metrics import Metrics
 from gateway.model import Caller, Plan
+from gateway.probe import Probe
 from gateway.runtime import Runtime
+from gateway.secret_files import Permitted, SecretFiles
 from gateway.settings import Settings
 from gateway.tasks import Tasks
 from gateway.tokens import TokenRules, Tokens, TrustedKey
@@ -46,6 +49,9 @@ class Worker:
     vault: Vault
     policy: AddressPolicy
     default_plan: Plan
+    probe: Callable[[], Probe]
+    """Connections like those of callers' requests, for one test of a connection."""
+    health: Health
 
 
 def vault_of(settings: Settings, data: Path, environ: Mapping[str, str]) -> Vault:
@@ -60,10 +66,17 @@ def vault_of(settings: Settings, data: Path, environ: Mapping[str, str]) -> Vaul
         Reference(entry.name, tuple(host.lower() for host in entry.hosts))
         for entry in settings.secrets.environment
     ]
+    files = SecretFiles(
+        [
+            Permitted(entry.path, tuple(host.lower() for host in entry.hosts))
+            for entry in settings.secrets.files
+        ]
+    )
     if keys:
-        return Vault(keys, references, environ)
+        return Vault(keys, references, environ, files=files)
     ring = data / MASTER_KEY_FILE
-    return Vault(key_ring.keys(ring), references, environ, partial(key_ring.read, ring))
+    reread = partial(key_ring.read, ring)
+    return Vault(key_ring.keys(ring), references, environ, reread, files)
 
 
 def tokens_of(settings: Settings, data: Path, upstreams: Upstreams | None = None) -> Tokens:
@@ -128,6 +141,8 @@ async def worker(
         dns_ttl_s=settings.upstream.dns_ttl_s,
         ca_file=settings.upstream.ca_file,
     )
+    probe = partial(Probe, policy, settings.upstream.ca_file)
+    health = Health(database, vault, upstreams, settings.health, clock)
     attempts = Attempts(
         upstreams,
         metrics,
@@ -135,6 +150,7 @@ async def worker(
         random.random,
         breaker=settings.upstream.breaker,
         retry_percent=settings.upstream.retry_percent,
+        ailing=health.ailing,
     )
     directory = Directory(database, vault, plan, clock)
     limiter = Limiter(clock)
@@ -147,16 +163,19 @@ async def worker(
     )
     tokens = tokens_of(settings, data, upstreams)
     runtime = Runtime(directory, tokens, limiter, attempts, usage, metrics)
-    metrics.watch_upstreams(attempts.standings)
+    metrics.watch_upstreams(attempts.standings, health.shares)
     metrics.watch_directory(lambda: directory.changes, lambda: directory.hearing)
     tasks = Tasks()
     directory.start()
     usage.start()
+    if settings.health.enabled:
+        health.start()
     tasks.start(_restore_quotas(usage, limiter), "quota counts")
     try:
-        yield Worker(runtime, database, vault, policy, plan)
+        yield Worker(runtime, database, vault, policy, plan, probe, health)
     finally:
         await tasks.stop()
+        await health.close()
         await upstreams.close()
         await usage.close(_FLUSH_PATIENCE_S)
         await directory.close()

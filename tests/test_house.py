@@ -35,21 +35,23 @@ MAY_IMPORT: dict[str, set[str]] = {
 DOORS = {
     "aiohttp.*Connector": {"gateway/upstream.py"},
     "aiohttp.*Resolver": {"gateway/upstream.py"},
-    "aiohttp.Client*": {"gateway/upstream.py"},
-    "aiohttp.client*": {"gateway/upstream.py"},
-    "aiohttp.connector": {"gateway/upstream.py"},
+    "aiohttp.Client*": {"gateway/upstream.py", "gateway/upstream_answer.py"},
+    "aiohttp.client*": {"gateway/upstream.py", "gateway/upstream_answer.py"},
+    "aiohttp.connector": {"gateway/upstream.py", "gateway/upstream_answer.py"},
     "aiohttp.request": {"gateway/upstream.py"},
     "aiohttp.resolver": {"gateway/upstream.py"},
+    "apispec": {"admin/json_schemas.py"},
     "asyncpg": {"gateway/database.py"},
     "cryptography": {"gateway/tokens.py", "gateway/vault.py"},
     "jsonschema_rs": {"gateway/rules.py"},
     "jwt": {"gateway/tokens.py"},
+    "opentelemetry": {"gateway/tracing.py"},
     "prometheus_client": {"gateway/metrics.py"},
     "re2": {"gateway/rules.py"},
     "redis": {"gateway/limiter.py", "gateway/*store*.py"},
     "rich": {"gateway/__main__.py", "gateway/console.py"},
     "uvloop": {"gateway/__main__.py", "gateway/console.py"},
-    "yaml": {"gateway/config.py"},
+    "yaml": {"gateway/config.py", "gateway/yamls.py"},
 }
 
 UNTESTED = {

@@ -65,9 +65,11 @@ async def test_failures_of_the_upstream_open_it(
 
 async def test_upstream_that_takes_no_connection_opens_it(tries: Trying) -> None:
     at = upstream_of(f"http://127.0.0.1:{closed_port()}")
+    assert tries.attempts.circuit(at.id) is None
     outcomes = [await tries.outcome(asking(at)) for _ in range(5)]
 
     assert outcomes == ["upstream_unavailable"] * 4 + ["circuit_open"]
+    assert tries.attempts.circuit(at.id) is State.OPEN
 
 
 @pytest.mark.parametrize("case", NO_FAILURES)

@@ -7,11 +7,11 @@ import os
 import pty
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import pytest
 
-from gateway.console import Screen, complain
+from gateway.console import Output, Screen, complain
 
 
 @contextmanager
@@ -60,3 +60,22 @@ def test_complaint_is_one_line_on_standard_error(monkeypatch: pytest.MonkeyPatch
 
     assert out.getvalue() == ""
     assert err.getvalue() == "service-gateway: the port is taken: set server.listen\n"
+
+
+def test_output_is_plain_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
+    Output().line("[b]changed[/b] :smile: " + "x" * 200, "green")
+
+    assert capfd.readouterr() == ("[b]changed[/b] :smile: " + "x" * 200 + "\n", "")
+
+
+def test_output_has_colours_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    reader, writer = pty.openpty()
+    with os.fdopen(writer, "w", encoding="utf-8") as stream, redirect_stdout(stream):
+        Output().line("changed", "green")
+        stream.flush()
+        shown = os.read(reader, 65536).decode()
+    os.close(reader)
+
+    assert shown == "\x1b[32mchanged\x1b[0m\r\n"

@@ -61,6 +61,16 @@ async def test_transaction_is_all_or_nothing(store: Database) -> None:
     assert [row["n"] for row in await store.rows("SELECT n FROM half")] == [1, 2]
 
 
+async def test_snapshot_sees_one_moment_and_writes_nothing(store: Database) -> None:
+    await store.run("CREATE TABLE moment (n integer)")
+    async with store.snapshot() as connection:
+        before = await connection.fetchval("SELECT count(*) FROM moment")
+        await store.run("INSERT INTO moment VALUES (1)")
+        assert await connection.fetchval("SELECT count(*) FROM moment") == before == 0
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await connection.execute("INSERT INTO moment VALUES (2)")
+
+
 async def test_statement_that_is_wrong_is_not_taken_for_a_server_that_is_away(
     store: Database,
 ) -> None:

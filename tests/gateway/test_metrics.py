@@ -149,6 +149,17 @@ def test_upstreams_are_told_as_they_stand_at_the_scrape() -> None:
     assert value(metrics, "gateway_breaker_state", connector="maps") is None
 
 
+def test_worse_of_requests_and_checks_is_how_healthy_an_upstream_is() -> None:
+    metrics = Metrics("1")
+    standings = {"a": Standing(State.CLOSED, 1.0), "b": Standing(State.OPEN, 0.0)}
+    metrics.watch_upstreams(lambda: standings, lambda: {"a": 0.5, "b": 1.0, "unused": 0.25})
+
+    found = {name: value(metrics, "gateway_upstream_healthy", connector=name) for name in standings}
+    assert found == {"a": 0.5, "b": 0.0}
+    assert value(metrics, "gateway_upstream_healthy", connector="unused") == 0.25
+    assert value(metrics, "gateway_breaker_state", connector="unused") is None
+
+
 @pytest.mark.parametrize("method", ["BREW", "get", "", "G\nET", "X" * 5000, "\x00", "é"])
 def test_methods_that_a_caller_makes_up_share_one_series(method: str) -> None:
     metrics = Metrics("1")

@@ -77,7 +77,7 @@ def shown_in(lines: list[str]) -> Iterator[tuple[str, str, Any]]:
     yield from walk(document, "")
 
 
-ENTRIES = ("auth.keys", "secrets.master_keys", "secrets.environment")
+ENTRIES = ("auth.keys", "secrets.master_keys", "secrets.environment", "secrets.files")
 STAGES = {f"pipeline[{index}].{name}" for index, name in enumerate(DEFAULT_PIPELINE)}
 
 

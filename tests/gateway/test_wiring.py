@@ -79,6 +79,17 @@ def test_references_are_for_their_hosts_in_any_case(tmp_path: Path) -> None:
     assert vault.resolve("env:OTHER", "api.example.com") is None
 
 
+def test_files_are_for_their_hosts_in_any_case(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("value\n")
+    given = settings(secrets={"files": [{"path": str(path), "hosts": ["API.example.com"]}]})
+    vault = wiring.vault_of(given, tmp_path, {})
+
+    assert vault.resolve(f"file:{path}", "api.EXAMPLE.com") == "value"
+    assert vault.resolve(f"file:{path}", "else.example.com") is None
+    assert vault.resolve(f"file:{tmp_path}/master.key", "api.example.com") is None
+
+
 def test_addresses_plan_and_tokens_are_as_configured(tmp_path: Path) -> None:
     strict, open_ = settings(), settings(upstream={"allow_networks": ["127.0.0.1:9000"]})
     address = ip_address("127.0.0.1")
