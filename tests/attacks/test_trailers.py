@@ -59,8 +59,10 @@ async def test_trailers_of_a_request_reach_no_upstream_nor_the_next_request(
     # aiohttp's parser has the last one in the head of what follows, which therefore is not served
     assert (got.field("connection"), await client.gone()) == ("close", b"")
     assert got.status in {200, 400}
+    broken = {b""} if got.status == 400 else set()  # it was given up before its body had ended
     for call in upstream.calls:  # whose reading fails on anything behind the last chunk
-        assert (call.method, call.body) == ("POST", b"hello")
+        assert call.method == "POST"
+        assert call.body in {b"hello"} | broken
         assert b"hush" not in call.head
         assert not {b"te", b"trailer"} & {name.lower() for name, _ in call.fields}
     assert len(upstream.calls) <= 1
