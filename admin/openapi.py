@@ -19,7 +19,7 @@ from marshmallow import fields
 
 from admin.access import ANYONE, COOKIE, CSRF, EVERYONE
 from admin.json_schemas import Components
-from admin.operations import OPERATIONS, Operation, Shape
+from admin.operations import OPERATIONS, TAGS, Operation, Shape
 from gateway.problems import DOCUMENTATION, KINDS, MEDIA_TYPE, SCHEMA
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ _PARTS: Final = {
     "connector": "A connector's id or slug.",
     "name": "A secret's name.",
 }
+_TAG_OF: Final = {module: name for name, (_, modules) in TAGS.items() for module in modules}
 
 
 @functools.cache
@@ -107,11 +108,9 @@ def described(routes: Sequence[Route], operations: Mapping[str, Operation]) -> d
     components = Components()
     responses: dict[str, Any] = {}
     paths: dict[str, dict[str, Any]] = {}
-    tags: dict[str, str] = {}
     for route in routes:
         writer = _Writer(components, responses, route, operations[f"{route.method} {route.path}"])
         paths.setdefault(route.path, {})[route.method.lower()] = writer.operation()
-        tags.setdefault(_tag(route), _paragraph(inspect.getmodule(route.handler)))
     for route in routes:
         answers = paths[route.path][route.method.lower()]["responses"]
         if "201" in answers and (links := _links(route, routes, paths)):
@@ -125,7 +124,7 @@ def described(routes: Sequence[Route], operations: Mapping[str, Operation]) -> d
             "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "../admin", "description": "This gateway."}],
-        "tags": [{"name": name, "description": text} for name, text in tags.items()],
+        "tags": [{"name": name, "description": text} for name, (text, _) in TAGS.items()],
         "paths": paths,
         "components": {
             "securitySchemes": _SECURITY,
@@ -154,8 +153,8 @@ def _links(
     }
 
 
-def _tag(route: Route) -> str:
-    """The module that serves it, which is the resource."""
+def _module(route: Route) -> str:
+    """The name of the module that serves it."""
     return route.handler.__module__.rpartition(".")[2]
 
 
@@ -185,8 +184,8 @@ class _Writer:
         summary = re.sub(r"^[A-Z]+: ", "", _paragraph(route.handler))
         needs = _NEEDS.get(route.role, f"Needs the role `{route.role}`.")
         made: dict[str, Any] = {
-            "operationId": f"{_tag(route)}.{route.handler.__name__}",
-            "tags": [_tag(route)],
+            "operationId": f"{_module(route)}.{route.handler.__name__}",
+            "tags": [_TAG_OF[_module(route)]],
             "summary": f"{summary[:1].upper()}{summary[1:]}",
             "description": f"{said.about} {needs}".strip(),
             "security": [] if route.role == EVERYONE else [{"token": []}, {"session": []}],

@@ -292,3 +292,33 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "POST /session": Operation(me.Me, 201, body=session.SignIn, example={"token": "eyJhbGciOi…"}),
     "DELETE /session": Operation(status=204),
 }
+
+TAGS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "connectors": (
+        "Upstream APIs of a team. Callers get what was published last; edits are a draft until then.",
+        ("connectors", "publishing"),
+    ),
+    "endpoints": ("The routes of a connector, their rules and their mapping.", ("endpoints",)),
+    "secrets": ("What a connector shows its upstream: written, never read.", ("secrets",)),
+    "versions": ("What each publish froze, how two differ, and the way back.", ("versions",)),
+    "trials": (
+        "Whether an upstream answers as it should, and why a request is answered as it is.",
+        ("trials", "explanations"),
+    ),
+    "keys": ("The credentials of callers. A value is told once.", ("keys",)),
+    "plans": ("Rates and quotas that keys are put on.", ("plans",)),
+    "templates": ("Connectors from templates, and back.", ("templates", "template_export")),
+    "openapi": (
+        "Connectors from OpenAPI documents, and a document of each connector.",
+        ("openapi_import", "connector_openapi"),
+    ),
+    "usage": (
+        "What was called: as a whole, over time, and call by call.",
+        ("usage", "timeseries", "records"),
+    ),
+    "health": ("How upstreams do, and how they did.", ("health",)),
+    "audit": ("Who changed what, and when.", ("audit",)),
+    "state": ("Everything that a team has, as one document.", ("state", "applying")),
+    "session": ("Who asks, and the session of a browser.", ("me", "session")),
+}
+"""What operations are grouped by: a sentence on each group, and the modules that serve it."""

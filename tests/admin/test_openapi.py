@@ -35,11 +35,14 @@ def test_operations_have_ids_of_their_own_summaries_tags_and_roles() -> None:
 
     assert len(set(ids)) == len(ids)
     tags = {tag["name"] for tag in DOCUMENT["tags"]}
+    tags_used: set[str] = set()
     for route, operation in operations():
         assert operation["summary"].endswith("."), operation["operationId"]
         assert set(operation["tags"]) <= tags
+        tags_used.update(operation["tags"])
         assert (f"`{route.role}`" in operation["description"]) is (route.role in ROLES)
         assert (operation["security"] == []) is (route.role == EVERYONE)
+    assert tags_used == tags
 
 
 def test_writes_can_be_tried_and_changes_can_be_guarded() -> None:
