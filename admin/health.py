@@ -5,8 +5,7 @@ A status is `healthy`, `degraded`, `unhealthy`, or `unknown` for what is not che
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -15,6 +14,7 @@ from aiohttp import web
 from marshmallow import fields, validate
 
 import sql
+from admin.allowances import Allowance
 from admin.calls import Call, answer
 from admin.connectors import HEALTHS
 from admin.fields import Instant, Switch, Wire, choice, text
@@ -23,7 +23,6 @@ from admin.references import connector
 from admin.writes import writing
 from gateway.breaker import State
 from gateway.checks import Found, moment_of, together
-from gateway.limiter import Rate
 from gateway.problems import Rejected
 
 _LISTS: Final = {"newest": sql.query("health.newest"), "name": sql.query("health.by_name")}
@@ -33,8 +32,7 @@ _HISTORY: Final = sql.query("health.history")
 
 CIRCUITS: Final = tuple(state.name.lower().replace("_", "-") for state in State)
 MOST_CHECKED: Final = 20
-A_MINUTE: Final = 60
-AT_ONCE: Final = 4
+ALLOWED: Final = Allowance("checks of connectors", 60, 4)
 _LAST: Final = UUID(int=(1 << 128) - 1)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -175,8 +173,7 @@ async def check(call: Call) -> web.Response:
     dry_run, ids = call.flag("dryRun"), []
     if "connector" in given:
         ids = [(await connector(call, given["connector"]))["id"]]
-    await _admit(call)
-    with _place(call):
+    async with ALLOWED.take(call):
         found = await call.control.health.check_now(call.team, ids, MOST_CHECKED, keep=not dry_run)
     if ids and not found:
         raise Rejected(
@@ -207,28 +204,3 @@ def _moment(id_: UUID) -> datetime:
         return moment_of(id_)
     except (OverflowError, ValueError, OSError):
         return _NEVER
-
-
-@contextmanager
-def _place(call: Call) -> Iterator[None]:
-    """One of the team's places for checks. Raises Rejected `too_many_concurrent`."""
-    limiter, who = call.control.limiter, f"checks {call.team}"
-    if not limiter.enter(who, AT_ONCE):
-        detail = f"A team may have connectors checked {AT_ONCE} times at the same time."
-        raise Rejected("too_many_concurrent", detail, retry_after_s=1)
-    try:
-        yield
-    finally:
-        limiter.leave(who)
-
-
-async def _admit(call: Call) -> None:
-    """Raises Rejected `rate_limited`."""
-    rate = Rate("checks", f"checks {call.team}", A_MINUTE, 60, A_MINUTE)
-    decision = await call.control.limiter.admit([rate])
-    if not decision.admitted:
-        raise Rejected(
-            "rate_limited",
-            f"A team may have connectors checked {A_MINUTE} times a minute.",
-            retry_after_s=decision.refusing.retry_after_s,
-        )

@@ -5,14 +5,14 @@ Nothing is kept but an audit row. A team has so many tests a minute, that nobody
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aiohttp import web
 from marshmallow import ValidationError, fields
 
 from admin import connectors, endpoints, secrets
+from admin.allowances import Allowance
 from admin.calls import Call, answer
 from admin.described import DescribedRequest, path_field
 from admin.fields import text
@@ -20,13 +20,11 @@ from admin.references import connector
 from admin.targets import origins
 from admin.trial_run import Asked, Trial
 from admin.writes import Write, writing
-from gateway.limiter import Rate
 from gateway.problems import Fault, Rejected
 from gateway.routes import parse
 from gateway.rules import pointer
 
-A_MINUTE: Final = 30
-AT_ONCE: Final = 4
+ALLOWED: Final = Allowance("tests of connections", 30, 4)
 _DRAFT: Final = "draft"
 
 
@@ -124,36 +122,10 @@ def _fault(at: str, detail: str) -> Rejected:
 
 async def _tested(call: Call, trial: Trial) -> web.Response:
     """Carry the test out, within what a team may have of them; a dry run sends nothing."""
-    with _place(call):
-        await _admit(call)
+    async with ALLOWED.take(call):
         await trial.run(call, send=not call.flag("dryRun"))
     told = trial.told()
     async with writing(call) as write:
         difference = {"upstream": [None, trial.origin], "ok": [None, told["ok"]]}
         write.log("connector.test", trial.row["id"], difference)
     return answer(told)
-
-
-@contextmanager
-def _place(call: Call) -> Iterator[None]:
-    """One of the team's places for tests. Raises Rejected `too_many_concurrent`."""
-    limiter, who = call.control.limiter, f"tests {call.team}"
-    if not limiter.enter(who, AT_ONCE):
-        detail = f"A team may test {AT_ONCE} connections at the same time."
-        raise Rejected("too_many_concurrent", detail, retry_after_s=1)
-    try:
-        yield
-    finally:
-        limiter.leave(who)
-
-
-async def _admit(call: Call) -> None:
-    """Raises Rejected `rate_limited`."""
-    rate = Rate("tests", f"tests {call.team}", A_MINUTE, 60, A_MINUTE)
-    decision = await call.control.limiter.admit([rate])
-    if not decision.admitted:
-        raise Rejected(
-            "rate_limited",
-            f"A team may test {A_MINUTE} connections a minute.",
-            retry_after_s=decision.refusing.retry_after_s,
-        )

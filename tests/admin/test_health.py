@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient
 
 from admin.api import application
 from admin.control import Control
-from admin.health import A_MINUTE, AT_ONCE
+from admin.health import ALLOWED
 from gateway.addresses import AddressPolicy, Allowed
 from gateway.breaker import State
 from gateway.upstream import Upstreams
@@ -301,15 +301,17 @@ async def test_checks_on_demand_are_bounded_for_each_team(
         await call.answer()
 
     upstream.script = waits
-    waiting = [asyncio.ensure_future(editor.post("/health/check")) for _ in range(AT_ONCE)]  # noqa: TID251 - ended below
-    while len(upstream.calls) < AT_ONCE:  # noqa: ASYNC110 - they come from elsewhere
+    waiting = [asyncio.ensure_future(editor.post("/health/check")) for _ in range(ALLOWED.at_once)]  # noqa: TID251 - ended below
+    while len(upstream.calls) < ALLOWED.at_once:  # noqa: ASYNC110 - they come from elsewhere
         await asyncio.sleep(0.005)
     refused = await editor.post("/health/check")
     goes_on.set()
     answers = await asyncio.gather(*waiting)
 
     assert (refused.status, refused.json["code"]) == (429, "too_many_concurrent")
-    assert [answer.status for answer in answers] == [200] * AT_ONCE
-    statuses = [(await editor.post("/health/check?dryRun=true")).status for _ in range(A_MINUTE)]
+    assert [answer.status for answer in answers] == [200] * ALLOWED.at_once
+    statuses = [
+        (await editor.post("/health/check?dryRun=true")).status for _ in range(ALLOWED.a_minute)
+    ]
     assert statuses[-1] == 429
     assert (await user("editor", team="blue").post("/health/check")).status == 200

@@ -16,12 +16,9 @@ from admin.api import application
 from admin.control import Control
 from gateway.addresses import AddressPolicy, Allowed
 from gateway.probe import Probe
-from tests.admin.client import Answer, Fetch, Make, Tokened, User
+from tests.admin.client import Fetch, Make, Tokened, User
+from tests.admin.trying import ECHO, FIXED, TOKEN, last, names
 from tests.loopback import Call, Upstream, saying
-
-TOKEN = "s3cr3t/+ value"
-ECHO = {"name": "echo", "method": "POST", "path": "/echo/:what", "upstreamPath": "/e/{what}"}
-FIXED = {"name": "fixed", "method": "GET", "path": "/fixed"}
 
 
 @pytest.fixture
@@ -38,19 +35,6 @@ async def closed(control: Control, aiohttp_client: Any, token: Tokened) -> User:
     strict = dataclasses.replace(control, policy=policy, probe=partial(Probe, policy))
     http: TestClient[Any, Any] = await aiohttp_client(application(strict))
     return User(http, token({"red": "editor"}), "red")
-
-
-def names(answer: Answer) -> list[str]:
-    assert answer.status == 200, answer.text
-    return [step["name"] for step in answer.json["steps"]]
-
-
-def last(answer: Answer) -> dict[str, Any]:
-    """The last step, which is the only one that may have failed."""
-    *before, step = answer.json["steps"]
-    assert all(one["ok"] for one in before), answer.text
-    found: dict[str, Any] = step
-    return found
 
 
 async def test_every_step_is_told_in_order(

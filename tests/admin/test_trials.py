@@ -12,15 +12,12 @@ from aiohttp.test_utils import TestClient
 
 from admin.api import application
 from admin.control import Control
-from admin.trials import A_MINUTE, AT_ONCE
+from admin.trials import ALLOWED
 from gateway.addresses import AddressPolicy, Allowed
 from gateway.probe import Probe
-from tests.admin.client import Answer, Fetch, Make, Tokened, User
+from tests.admin.client import Fetch, Make, Tokened, User
+from tests.admin.trying import ECHO, FIXED, TOKEN
 from tests.loopback import Call, Upstream
-
-TOKEN = "s3cr3t/+ value"
-ECHO = {"name": "echo", "method": "POST", "path": "/echo/:what", "upstreamPath": "/e/{what}"}
-FIXED = {"name": "fixed", "method": "GET", "path": "/fixed"}
 
 
 @pytest.fixture
@@ -37,19 +34,6 @@ async def closed(control: Control, aiohttp_client: Any, token: Tokened) -> User:
     strict = dataclasses.replace(control, policy=policy, probe=partial(Probe, policy))
     http: TestClient[Any, Any] = await aiohttp_client(application(strict))
     return User(http, token({"red": "editor"}), "red")
-
-
-def names(answer: Answer) -> list[str]:
-    assert answer.status == 200, answer.text
-    return [step["name"] for step in answer.json["steps"]]
-
-
-def last(answer: Answer) -> dict[str, Any]:
-    """The last step, which is the only one that may have failed."""
-    *before, step = answer.json["steps"]
-    assert all(one["ok"] for one in before), answer.text
-    found: dict[str, Any] = step
-    return found
 
 
 @pytest.mark.parametrize(
@@ -157,7 +141,7 @@ async def test_team_has_so_many_tests_a_minute(
     editor: User, stranger: User, upstream: Upstream
 ) -> None:
     draft = {"upstreamBaseUrl": "https://YOUR_HOST.example.com"}
-    for _ in range(A_MINUTE):
+    for _ in range(ALLOWED.a_minute):
         assert (await editor.post("/connectors/test", draft)).status == 200
     answer = await editor.post("/connectors/test", draft)
 
@@ -175,11 +159,11 @@ async def test_team_has_so_many_tests_at_once(editor: User, upstream: Upstream) 
 
     upstream.script = late
     draft = {"upstreamBaseUrl": upstream.url}
-    calls = [editor.post("/connectors/test", draft) for _ in range(AT_ONCE + 1)]
+    calls = [editor.post("/connectors/test", draft) for _ in range(ALLOWED.at_once + 1)]
     running = iter(asyncio.as_completed(calls))
     assert (await next(running)).json["code"] == "too_many_concurrent"
     may_answer.set()
-    assert [(await answer).status for answer in running] == [200] * AT_ONCE
+    assert [(await answer).status for answer in running] == [200] * ALLOWED.at_once
     assert (await editor.post("/connectors/test", draft)).status == 200
 
 

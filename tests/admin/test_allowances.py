@@ -1,0 +1,59 @@
+"""What a team may make the gateway send by itself is bounded, team by team."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from admin.allowances import Allowance
+from admin.calls import Call
+from gateway.clock import SystemClock
+from gateway.limiter import Limiter
+from gateway.problems import Rejected
+
+PROBES = Allowance("probes", 3, 2)
+
+
+def call_of(team: str, limiter: Limiter) -> Call:
+    """All that an allowance asks of a call."""
+    return cast("Call", SimpleNamespace(team=team, control=SimpleNamespace(limiter=limiter)))
+
+
+async def test_no_more_at_a_time_than_allowed_and_a_place_comes_back() -> None:
+    limiter = Limiter(SystemClock())
+    async with AsyncExitStack() as stack:
+        for _ in range(PROBES.at_once):
+            await stack.enter_async_context(PROBES.take(call_of("red", limiter)))
+        with pytest.raises(Rejected, match="2 probes at the same time") as refused:
+            await stack.enter_async_context(PROBES.take(call_of("red", limiter)))
+        await stack.enter_async_context(PROBES.take(call_of("blue", limiter)))
+    assert refused.value.code == "too_many_concurrent"
+
+    async with PROBES.take(call_of("red", limiter)):
+        pass
+
+
+async def test_no_more_a_minute_than_allowed_and_a_refusal_keeps_no_place() -> None:
+    limiter = Limiter(SystemClock())
+    for _ in range(PROBES.a_minute):
+        async with PROBES.take(call_of("red", limiter)):
+            pass
+    for _ in range(PROBES.at_once + 1):
+        with pytest.raises(Rejected, match="3 probes a minute") as refused:
+            await PROBES.take(call_of("red", limiter)).__aenter__()
+        assert refused.value.code == "rate_limited"
+    assert limiter.inside("probes red") == 0
+
+    async with PROBES.take(call_of("blue", limiter)):
+        pass
+
+
+async def test_place_comes_back_when_the_work_fails() -> None:
+    limiter = Limiter(SystemClock())
+    with pytest.raises(ZeroDivisionError):
+        async with PROBES.take(call_of("red", limiter)):
+            raise ZeroDivisionError
+    assert limiter.inside("probes red") == 0
