@@ -135,3 +135,34 @@ def test_names_of_aiohttp_that_a_connection_uses_are_there() -> None:
     assert slots <= known
     assert hasattr(inbound.Connection, "_resume_reading_if_drained")
     assert hasattr(StreamReader, "readany")
+
+
+async def test_connection_without_a_request_is_closed_after_a_while(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbound, "_KEEP_ALIVE_S", 0.2)
+    served = await serve(Tasks())
+    silent, client = await served.client(), await served.client()
+    for _ in range(2):
+        await client.request("GET", X)
+        assert (await client.answer()).status == 200
+
+    assert await client.gone() == b""
+    assert await silent.gone() == b""
+
+
+async def test_request_may_take_longer_than_a_connection_is_kept(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbound, "_KEEP_ALIVE_S", 0.1)
+    passed = asyncio.Event()
+
+    async def wait(_exchange: Exchange) -> Response:
+        asyncio.get_running_loop().call_later(0.3, passed.set)
+        await passed.wait()
+        return Response(200, [], b"at last")
+
+    client = await (await serve(wait)).client()
+    await client.request("GET", X)
+
+    assert (await client.answer()).body == b"at last"
