@@ -76,6 +76,7 @@ async def serve(plan: Plan, make_admin: MakeAdmin, screen: Screen) -> int:
         screen.tell(f"Service Gateway is up at http://{authority}")
         if demo is not None:
             await _show_demo(plan, demo, worker, authority)
+            server.is_preparing = False
         await told_to_stop.wait()
         log.info("draining")
         await server.drain(settings.server.drain_s)
@@ -156,7 +157,7 @@ async def _serving(
     planes = {"server": make(proceed, None if apart else admin.server)}
     if apart:
         planes["admin"] = make(None, admin.server)
-    servers = _Servers(list(planes.values()))
+    servers = _Servers(list(planes.values()), is_preparing=plan.demo)
     readiness = partial(_not_ready, worker, servers)
     checks = web.AppRunner(status.application(worker.runtime.metrics, readiness), access_log=None)
     await checks.setup()
@@ -174,14 +175,17 @@ async def _serving(
 def _not_ready(worker: Worker, servers: _Servers) -> str:
     if servers.draining:
         return "draining"
+    if servers.is_preparing:
+        return "the demo is being prepared"
     return "" if worker.runtime.directory.ready else "PostgreSQL was not reached yet"
 
 
 class _Servers:
     """The servers of one process and their listeners."""
 
-    def __init__(self, servers: list[Server]) -> None:
+    def __init__(self, servers: list[Server], *, is_preparing: bool) -> None:
         self._servers = servers
+        self.is_preparing = is_preparing
         self._listening: list[asyncio.AbstractServer] = []
         self.draining = False
 

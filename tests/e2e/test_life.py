@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 
 import sql
 from tests.e2e.process import Gateway, eventually, fetch
@@ -35,6 +36,24 @@ def test_killed_gateway_comes_back_with_everything_there(make_gateway: Make) -> 
     assert gateway.call("/demo/json", key).status == 200
     connectors = gateway.admin("GET", "/connectors", token=gateway.token("demo"))["items"]
     assert [connector["slug"] for connector in connectors] == ["demo"]
+
+
+def test_demo_that_had_to_move_is_ready_when_it_can_be_called(make_gateway: Make) -> None:
+    gateway = make_gateway()
+    gateway.start("--demo")
+    key = wait_for_key(gateway)
+    token = gateway.token("demo")
+    before = gateway.admin("GET", "/connectors/demo", token=token)["upstreamBaseUrl"]
+    gateway.stop()
+    with ExitStack() as stack:
+        port = int(before.rpartition(":")[2])
+        with suppress(OSError):  # somebody else's now, which will do as well
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        gateway.start("--demo")
+
+        assert gateway.call("/demo/json", key).status == 200
+    after = gateway.admin("GET", "/connectors/demo", token=token)["upstreamBaseUrl"]
+    assert after != before
 
 
 def test_known_callers_are_served_without_postgresql(make_gateway: Make) -> None:
