@@ -166,7 +166,14 @@ class Upstreams:
         content = outgoing.body if outgoing.body is not None else body.arrived()
         upload: asyncio.Task[None] | None = None
         try:
-            protocol.begin(without_body=outgoing.method == "HEAD")
+            # A new parser for each answer: what came after the last one must not begin this one.
+            protocol.set_response_params(
+                skip_payload=outgoing.method == "HEAD",
+                read_until_eof=True,
+                auto_decompress=False,
+                max_field_size=16384,
+                max_line_size=16384,
+            )
             transport = _transport(connection)
             block = wire.request_head(target.host_field, outgoing, body.declared_bytes, content)
             if content is None or len(block) > SMALL_BYTES:
@@ -180,7 +187,6 @@ class Upstreams:
             while 100 <= head[0].code < 200 and head[0].code != 101:  # interim (RFC 9110 15.2)
                 head = await protocol.read() if upload is None else await _first(protocol, upload)
             protocol.served = True
-            protocol.was_chunked = head[0].chunked
             if outgoing.websocket_key is not None and head[0].code == 101:
                 websocket.check_switch(head[0], outgoing.websocket_key)
             else:

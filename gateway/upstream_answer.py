@@ -46,21 +46,8 @@ class UpstreamProtocol(ResponseHandler):
     """aiohttp's, which also knows whether it has served a request before."""
 
     served = False
-    was_chunked = False
-    """Whether trailer fields may have come: the parser would put the last one into the next head."""
     on_room: Callable[[], None] | None = None
     """Called when the upstream has taken enough for more to be written."""
-
-    def begin(self, *, without_body: bool) -> None:
-        """Get ready for an answer. The parser of the last one goes on if it is of the right kind."""
-        if self._parser is None or without_body or self._skip_payload or self.was_chunked:
-            self.set_response_params(
-                skip_payload=without_body,
-                read_until_eof=True,
-                auto_decompress=False,
-                max_field_size=16384,
-                max_line_size=16384,
-            )
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Called by aiohttp after every read of a body; only after a pause is there anything to do."""

@@ -197,3 +197,25 @@ async def test_upload_over_its_limit_is_the_callers_fault_whatever_the_upstream_
 
     assert rejected.code == "payload_too_large"
     await eventually(lambda: upstream.open == 0)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_beginning_of_an_answer_that_nobody_asked_for_is_no_part_of_the_next(
+    upstreams: Upstreams, upstream: Upstream, apart: bool
+) -> None:
+    """As when a body stands behind an answer that has none, and what is in it is the caller's."""
+
+    async def script(call: Call) -> None:
+        whole_answer = OK + b"Content-Length: 2\r\n\r\nok"
+        stray = OK + b"X-Stray: " if len(upstream.calls) == 1 else b""
+        for piece in (whole_answer, stray) if apart else (whole_answer + stray,):
+            await call.send(piece)
+
+    upstream.script = script
+    for _ in range(3):
+        answer = await upstreams.send(
+            target(upstream.url), Outgoing("GET", "/x", []), Body.of(b""), USUAL
+        )
+        assert b"X-Stray" not in dict(answer.headers)
+        assert await whole(answer) == b"ok"
+        answer.release()
