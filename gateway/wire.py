@@ -23,6 +23,8 @@ _NAMES: Final = re.compile(
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _BODYLESS: Final = frozenset({204, 304})
 _CLOSE: Final = b"Connection: close\r\n"
+_FIELD: Final = b": ".join
+_LINES: Final = b"\r\n".join
 
 
 class AnswerBroken(ConnectionError):
@@ -64,7 +66,7 @@ def has_no_body(method: str, status: int) -> bool:
 
 def head(response: Response, date: bytes, framing: bytes, *, close: bool) -> bytes:
     """The head of an answer; Date is added when the answer has none."""
-    fields = b"".join([b"%b: %b\r\n" % field for field in response.headers])
+    fields = _LINES([*map(_FIELD, response.headers), b""])
     lower = fields.lower()
     dated = lower.startswith(b"date:") or b"\ndate:" in lower
     return b"".join(
@@ -138,7 +140,7 @@ def request_head(
 ) -> bytes:
     """The request's head, and its body when that is here, as one block (RFC 9112 2.1)."""
     parts = [f"{outgoing.method} {outgoing.target} HTTP/1.1\r\n".encode("ascii"), host_field]
-    parts += [b"%b: %b\r\n" % field for field in outgoing.headers]
+    parts.append(_LINES([*map(_FIELD, outgoing.headers), b""]))
     if content is None:
         if declared_bytes is None:
             parts.append(b"Transfer-Encoding: chunked\r\n\r\n")
