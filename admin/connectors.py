@@ -33,7 +33,7 @@ from admin.pages import Page, PageQuery
 from admin.references import connector, editable_connector, flat, locked_connector
 from admin.targets import check_targets, origins, targets
 from admin.writes import Write, writing
-from gateway import forwarded
+from gateway.http import forwarded
 from gateway.ids import uuid7
 from gateway.model import ConnectorDefinition
 from gateway.problems import Rejected

@@ -20,6 +20,7 @@ from admin.masks import Masks, readable
 from admin.publishing import COMPILES, placeholders
 from gateway.attempts import check_hosts
 from gateway.exchange import Exchange, Outgoing
+from gateway.http.wire import has_no_body
 from gateway.mapping import Template
 from gateway.model import Connector, compile_connector
 from gateway.probe import STAGES, Probe
@@ -27,7 +28,6 @@ from gateway.problems import Fault, Rejected
 from gateway.routes import Pattern, Router
 from gateway.upstream import Target
 from gateway.upstream_answer import Answer, Bounds
-from gateway.wire import has_no_body
 
 MOST_S: Final = 10.0
 """How long a test takes at most, in seconds."""

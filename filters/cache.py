@@ -13,8 +13,8 @@ from gateway import caching
 from gateway.answers import Answers, Shelf, Target
 from gateway.caching import Directives, Selecting, Stored
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.http.pieces import gather
 from gateway.options import whole
-from gateway.pieces import gather
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 from gateway.single_flight import SingleFlight

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any, ClassVar, Final
 
-from gateway.content_coding import Gzipped, gzipped, takes_gzip
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.header_fields import joined, tokens, vary_by, without
+from gateway.http.content_coding import Gzipped, gzipped, takes_gzip
+from gateway.http.header_fields import joined, tokens, vary_by, without
+from gateway.http.pieces import is_event_stream
+from gateway.http.wire import has_no_body
 from gateway.options import texts, whole
-from gateway.pieces import is_event_stream
 from gateway.runtime import Runtime
-from gateway.wire import has_no_body
 
 _USUAL_TYPES: Final = (
     "text/*", "application/json", "*+json", "application/x-ndjson", "application/javascript",

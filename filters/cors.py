@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, RawHeaders, Response
-from gateway.header_fields import vary_by, without
+from gateway.http.header_fields import vary_by, without
 from gateway.options import switch, texts, whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from gateway.bounded import Bounded
 from gateway.exchange import Exchange, Proceed, RawHeaders, Response
-from gateway.header_fields import joined
+from gateway.http.header_fields import joined
+from gateway.http.pieces import gather, is_stream
 from gateway.options import number, whole
-from gateway.pieces import gather, is_stream
 from gateway.problems import Fault, Rejected
 from gateway.runtime import Runtime
 from gateway.single_flight import SingleFlight

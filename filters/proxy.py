@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.http.wire import has_no_body
 from gateway.runtime import Runtime
 from gateway.tunnel import Tunnel
 from gateway.upstream_answer import Bounds
-from gateway.wire import has_no_body
 
 
 @dataclass(frozen=True, slots=True)

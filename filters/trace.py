@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.http.wire import has_no_body
 from gateway.options import number, text
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
-from gateway.wire import has_no_body
 
 if TYPE_CHECKING:
     from gateway.tracing import Trace as Spans

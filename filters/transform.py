@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from gateway import websocket
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.http import websocket
 from gateway.runtime import Runtime
 
 _MOST_BYTES: Final = 1 << 20

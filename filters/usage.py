@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.http.wire import has_no_body
 from gateway.logs import access_fields
 from gateway.options import whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 from gateway.usage import UsageRecord
-from gateway.wire import has_no_body
 
 log = logging.getLogger("gateway.access")
 

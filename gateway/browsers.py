@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus
 
 from multidict import CIMultiDict
 
-from gateway.header_fields import joined, without
+from gateway.http.header_fields import joined, without
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange, Response

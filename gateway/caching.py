@@ -14,9 +14,9 @@ from email.utils import formatdate, parsedate_to_datetime
 from typing import Final
 
 from gateway.exchange import Exchange, RawHeaders, Response
-from gateway.header_fields import Fields, joined, tokens, without
+from gateway.http.header_fields import Fields, joined, tokens, without
+from gateway.http.pieces import is_event_stream
 from gateway.mapping import HOP_BY_HOP
-from gateway.pieces import is_event_stream
 
 Directives = Mapping[str, str]
 Selecting = tuple[tuple[bytes, str | None], ...]

@@ -18,8 +18,8 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web import RequestPayloadError
 from aiohttp.web_protocol import RequestHandler
 
-from gateway import wire
 from gateway.exchange import refusal
+from gateway.http import wire
 from gateway.ids import uuid7
 from gateway.problems import Rejected
 

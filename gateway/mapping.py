@@ -14,9 +14,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
-from gateway import bodies, forwarded, upstream_auth
+from gateway import bodies, upstream_auth
 from gateway.bodies import BodyFault, MadeBody
 from gateway.exchange import Exchange, Outgoing, RawHeaders
+from gateway.http import forwarded
 from gateway.problems import Rejected
 from gateway.routes import Pattern, parse
 from gateway.upstream_auth import AuthFault, Injection, check_field

@@ -22,10 +22,10 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
-from gateway import wire
 from gateway.addresses import hops
-from gateway.batching import SMALL_BYTES, WriteBatch
 from gateway.exchange import Body, Exchange, Proceed, Response, refusal
+from gateway.http import wire
+from gateway.http.batching import SMALL_BYTES, WriteBatch
 from gateway.ids import Random, is_request_id, is_traceparent
 from gateway.inbound import CLOSE, KEEP, Connection, Done, Inbound
 from gateway.problems import Rejected

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp.streams import StreamReader
 
-from gateway import wire
+from gateway.http import wire
+from gateway.http.websocket import GOING_AWAY, SWITCHING, Frames
 from gateway.problems import Rejected
 from gateway.upstream_answer import BROKEN, Answer
-from gateway.websocket import GOING_AWAY, SWITCHING, Frames
 
 if TYPE_CHECKING:
     from gateway.exchange import Body, Response

@@ -23,11 +23,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 from yarl import URL
 
-from gateway import websocket, wire
 from gateway.addresses import AddressPolicy, AddressRefused
-from gateway.batching import SMALL_BYTES, WriteBatch
 from gateway.deadlines import Deadlines
 from gateway.exchange import Body, Outgoing
+from gateway.http import websocket, wire
+from gateway.http.batching import SMALL_BYTES, WriteBatch
 from gateway.problems import Rejected
 from gateway.retries import IDEMPOTENT
 from gateway.tasks import Tasks

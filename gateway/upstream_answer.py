@@ -16,8 +16,8 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
-from gateway import wire
 from gateway.exchange import RawHeaders
+from gateway.http import wire
 from gateway.problems import Rejected
 
 BROKEN: Final = (ClientError, ConnectionError, HttpProcessingError)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.websocket import accept_for
+from gateway.http.websocket import accept_for
 from tests.attacks.strict import BREAKER
 from tests.dataplane import LOOPBACK, Gateway, endpoint
 from tests.loopback import Call, Client, Upstream, request

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.websocket import GOING_AWAY, accept_for
+from gateway.http.websocket import GOING_AWAY, accept_for
 from tests.dataplane import LOOPBACK, Gateway, endpoint
 from tests.gateway.test_upstream_hostile import self_signed
 from tests.loopback import Call, Client, Fields, Message, Upstream, request

@@ -9,7 +9,7 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway.exchange import Body, Exchange
-from gateway.forwarded import teller
+from gateway.http.forwarded import teller
 from gateway.model import compile_connector
 
 CLAIMS = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from gateway.exchange import Response
-from gateway.header_fields import Fields, joined
+from gateway.http.header_fields import Fields, joined
+from gateway.http.wire import has_no_body
 from gateway.problems import Rejected
-from gateway.wire import has_no_body
 
 
 def is_event_stream(headers: Fields) -> bool:

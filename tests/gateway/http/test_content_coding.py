@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.content_coding import Gzipped, gzipped, takes_gzip
+from gateway.http.content_coding import Gzipped, gzipped, takes_gzip
 
 GZIP = 31
 

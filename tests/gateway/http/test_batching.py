@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from gateway.batching import WriteBatch
+from gateway.http.batching import WriteBatch
 
 
 class Transport:

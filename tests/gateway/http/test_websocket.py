@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateway.exchange import Outgoing
+from gateway.http.websocket import GOING_AWAY, Frames, accept_for, ask, check_switch
 from gateway.problems import Rejected
-from gateway.websocket import GOING_AWAY, Frames, accept_for, ask, check_switch
 from tests.dataplane import connector, endpoint, exchange
 
 KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

@@ -17,8 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.exchange import Outgoing, RawHeaders, Response
-from gateway.problems import Rejected
-from gateway.wire import (
+from gateway.http.wire import (
     AnswerBroken,
     DateClock,
     check_answer_head,
@@ -29,6 +28,7 @@ from gateway.wire import (
     whole,
     write,
 )
+from gateway.problems import Rejected
 
 DATE = b"Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
 

@@ -10,7 +10,7 @@ from base64 import b64encode
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway import wire
+from gateway.http import wire
 from gateway.problems import Rejected
 
 if TYPE_CHECKING:
