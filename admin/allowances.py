@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from admin.calls import Call
-from gateway.limiter import Rate
+from gateway.limits.memory import Rate
 from gateway.problems import Rejected
 
 

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final
 
 from gateway import browsers, keys
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.limiter import Rate
+from gateway.limits.memory import Rate
 from gateway.model import Caller
 from gateway.options import text, texts, whole
 from gateway.problems import Rejected

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.limiter import MODE
+from gateway.limits.memory import MODE
 from gateway.options import number, whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime

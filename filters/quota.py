@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.limiter import MODE
-from gateway.limiter import Quota as QuotaLimit
+from gateway.limits.memory import MODE
+from gateway.limits.memory import Quota as QuotaLimit
 from gateway.options import text
 from gateway.problems import Rejected
 from gateway.runtime import Runtime

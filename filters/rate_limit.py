@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.limiter import MODE, Rate
+from gateway.limits.memory import MODE, Rate
 from gateway.model import Caller
 from gateway.options import text
 from gateway.problems import Rejected

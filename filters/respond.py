@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from gateway import envelope
 from gateway.exchange import Exchange, Proceed, RawHeaders, Response, refusal
-from gateway.limiter import Standing
+from gateway.limits.memory import Standing
 from gateway.mapping import HOP_BY_HOP, VIA
 from gateway.options import switch
 from gateway.problems import Rejected

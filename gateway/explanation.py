@@ -19,7 +19,7 @@ from gateway.clock import SystemClock
 from gateway.database import Database
 from gateway.directory import Directory, KeyRecord
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.limiter import Decision, Limit, Limiter, Quota
+from gateway.limits.memory import Decision, Limit, Limiter, Quota
 from gateway.metrics import Metrics
 from gateway.model import Caller, Connector, Plan
 from gateway.pipeline import Stage

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway import rules as rule_book
 from gateway.field_map import FieldMap, compile_field_map
-from gateway.limiter import Quota, Rate, quotas_of, rate_of
+from gateway.limits.memory import Quota, Rate, quotas_of, rate_of
 from gateway.routes import Router, parse
 from gateway.rules import Rules
 from gateway.secret_files import Stamp

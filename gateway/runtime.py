@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gateway.attempts import Attempts
     from gateway.directory import Directory
-    from gateway.limiter import Limiter
+    from gateway.limits.memory import Limiter
     from gateway.metrics import Metrics
     from gateway.tokens import Tokens
     from gateway.usage import UsageWriter

@@ -19,7 +19,7 @@ from gateway.clock import SystemClock, utc_now
 from gateway.database import Database, DatabaseAway
 from gateway.directory import Directory
 from gateway.health import Health
-from gateway.limiter import Limiter
+from gateway.limits.memory import Limiter
 from gateway.metrics import Metrics
 from gateway.model import Caller, Plan
 from gateway.probe import Probe

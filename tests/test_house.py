@@ -48,7 +48,7 @@ DOORS = {
     "opentelemetry": {"gateway/tracing.py"},
     "prometheus_client": {"gateway/metrics.py"},
     "re2": {"gateway/rules.py"},
-    "redis": {"gateway/limiter.py", "gateway/*store*.py"},
+    "redis": {"gateway/limits/memory.py", "gateway/*store*.py"},
     "rich": {"gateway/__main__.py", "gateway/console.py"},
     "uvloop": {"gateway/__main__.py", "gateway/console.py"},
     "yaml": {"gateway/config.py", "gateway/yamls.py"},

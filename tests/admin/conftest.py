@@ -28,7 +28,7 @@ from gateway.directory import Directory
 from gateway.explanation import Explainer
 from gateway.health import Health
 from gateway.ids import uuid7
-from gateway.limiter import Limiter
+from gateway.limits.memory import Limiter
 from gateway.metrics import Metrics
 from gateway.model import Plan
 from gateway.probe import Probe

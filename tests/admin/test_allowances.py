@@ -11,7 +11,7 @@ import pytest
 from admin.allowances import Allowance
 from admin.calls import Call
 from gateway.clock import SystemClock
-from gateway.limiter import Limiter
+from gateway.limits.memory import Limiter
 from gateway.problems import Rejected
 
 PROBES = Allowance("probes", 3, 2)

@@ -13,7 +13,7 @@ from gateway.attempts import Attempts
 from gateway.clock import Clock, SystemClock
 from gateway.database import Database
 from gateway.directory import Directory
-from gateway.limiter import Limiter
+from gateway.limits.memory import Limiter
 from gateway.metrics import Metrics
 from gateway.model import Plan
 from gateway.runtime import Runtime

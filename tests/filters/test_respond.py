@@ -12,7 +12,7 @@ import pytest
 from filters.authorize import Authorize
 from filters.respond import Options, Respond
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.limiter import Quota, Rate, Standing
+from gateway.limits.memory import Quota, Rate, Standing
 from gateway.model import Connector
 from gateway.options import OptionFaults, load
 from gateway.problems import Fault, Rejected

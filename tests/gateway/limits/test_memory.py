@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limiter import Decision, Limit, Limiter, Quota, Rate, Standing, quotas_of, rate_of
+from gateway.limits.memory import (
+    Decision,
+    Limit,
+    Limiter,
+    Quota,
+    Rate,
+    Standing,
+    quotas_of,
+    rate_of,
+)
 from gateway.model import Plan
 
 
