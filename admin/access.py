@@ -17,9 +17,9 @@ from aiohttp.typedefs import Handler
 import sql
 from admin.control import CONTROL, Control
 from admin.problems import REQUEST_ID
-from gateway import keys
+from gateway.identity import keys
+from gateway.identity.jwts import ROLES, Identity, TokenFault
 from gateway.problems import Rejected
-from gateway.tokens import ROLES, Identity, TokenFault
 from gateway.vault import Sealed, VaultFault
 
 log = logging.getLogger(__name__)

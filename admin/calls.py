@@ -17,8 +17,8 @@ from admin import access
 from admin.control import CONTROL, Control
 from admin.problems import REQUEST_ID
 from gateway import yamls
+from gateway.identity.jwts import Identity
 from gateway.problems import Fault, Rejected
-from gateway.tokens import Identity
 
 YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 _DEEPEST: Final = 64

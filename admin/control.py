@@ -13,10 +13,10 @@ from gateway.breaker import State
 from gateway.database import Database
 from gateway.explanation import Explainer
 from gateway.health import Health
+from gateway.identity.jwts import Tokens
 from gateway.limits.memory import Limiter
 from gateway.model import Plan
 from gateway.probe import Probe
-from gateway.tokens import Tokens
 from gateway.vault import Vault
 
 

@@ -21,9 +21,9 @@ from admin.fields import METHODS, Wire, choice, is_id, matches, text
 from admin.references import connector
 from gateway.exchange import Exchange
 from gateway.explanation import ByKey, ByUser
+from gateway.identity.jwts import ROLES
 from gateway.problems import Rejected
 from gateway.routes import Router, parse
-from gateway.tokens import ROLES
 
 _KEY: Final = sql.query("keys.one")
 _PUBLISHED: Final = sql.query("connectors.published")

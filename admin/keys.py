@@ -19,8 +19,8 @@ from admin.fields import Instant, Wire, choice, count, is_id, text, texts
 from admin.pages import Page, PageQuery
 from admin.references import canonical, connector_ids, object_id, unknown
 from admin.writes import Write, writing
-from gateway import keys
 from gateway.clock import utc_now
+from gateway.identity import keys
 from gateway.ids import uuid7
 from gateway.problems import Fault, Rejected
 

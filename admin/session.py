@@ -19,8 +19,8 @@ from admin.calls import Call, answer, nothing
 from admin.fields import Wire, text
 from admin.writes import Write
 from gateway.clock import utc_now
+from gateway.identity.jwts import TokenFault
 from gateway.ids import uuid7
-from gateway.tokens import TokenFault
 
 _OPEN: Final = sql.query("sessions.open")
 _CLOSE: Final = sql.query("sessions.close")

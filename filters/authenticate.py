@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar, Final
 
-from gateway import browsers, keys
+from gateway import browsers
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.identity import keys
+from gateway.identity.jwts import TokenFault
 from gateway.limits.memory import Rate
 from gateway.model import Caller
 from gateway.options import text, texts, whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
-from gateway.tokens import TokenFault
 
 log = logging.getLogger(__name__)
 

@@ -24,13 +24,13 @@ from gateway.database import Database, DatabaseAway, MigrationFault
 from gateway.demonstration import DemoFault
 from gateway.embedded import EmbeddedFault, Postgres, data_directory
 from gateway.explanation import Explainer
+from gateway.identity.jwts import TokenFault
 from gateway.listeners import ListenFault
 from gateway.options import OptionFaults
 from gateway.pipeline import Stage
 from gateway.rotation import Outcome, rotate
 from gateway.serving import Plan, serve
 from gateway.settings import Settings
-from gateway.tokens import TokenFault
 from gateway.vault import VaultFault
 from gateway.wiring import MASTER_KEY_FILE, Worker, tokens_of, vault_of
 

@@ -19,8 +19,8 @@ import orjson
 from gateway.addresses import AddressPolicy, Allowed
 from gateway.demo import DemoUpstream
 from gateway.exchange import Body, Outgoing
+from gateway.identity.jwts import Tokens
 from gateway.settings import ReferenceSettings, Settings
-from gateway.tokens import Tokens
 from gateway.upstream import Target, Upstreams
 from gateway.upstream_answer import Bounds
 

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import sql
 from gateway.clock import Clock
 from gateway.database import Database, DatabaseAway, Row
-from gateway.keys import NO_DIGEST
+from gateway.identity.keys import NO_DIGEST
 from gateway.lookup import Cache
 from gateway.model import Caller, Connector, Plan, compile_connector
 from gateway.problems import Rejected

@@ -14,18 +14,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
-from gateway import keys
 from gateway.clock import SystemClock
 from gateway.database import Database
 from gateway.directory import Directory, KeyRecord
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.identity import keys
+from gateway.identity.jwts import Identity, TokenFault, Tokens
 from gateway.limits.memory import Decision, Limit, Limiter, Quota
 from gateway.metrics import Metrics
 from gateway.model import Caller, Connector, Plan
 from gateway.pipeline import Stage
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
-from gateway.tokens import Identity, TokenFault, Tokens
 from gateway.vault import Vault
 
 log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from gateway.clock import SystemClock, utc_now
 from gateway.database import Database, DatabaseAway
 from gateway.directory import Directory
 from gateway.health import Health
+from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.limits.memory import Limiter
 from gateway.metrics import Metrics
 from gateway.model import Caller, Plan
@@ -27,7 +28,6 @@ from gateway.runtime import Runtime
 from gateway.secret_files import Permitted, SecretFiles
 from gateway.settings import Settings
 from gateway.tasks import Tasks
-from gateway.tokens import TokenRules, Tokens, TrustedKey
 from gateway.upstream import Upstreams
 from gateway.usage import UsageWriter
 from gateway.vault import MasterKey, Reference, Vault, VaultFault, decode_key, key_file

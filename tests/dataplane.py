@@ -15,8 +15,9 @@ import orjson
 import pytest
 from multidict import CIMultiDict
 
-from gateway import keys, pipeline, wiring
+from gateway import pipeline, wiring
 from gateway.exchange import Body, Exchange, Filter, Proceed, Response
+from gateway.identity import keys
 from gateway.ids import uuid7
 from gateway.model import Caller, Connector, Plan, compile_connector
 from gateway.options import load

@@ -27,6 +27,7 @@ from gateway.database import Database
 from gateway.directory import Directory
 from gateway.explanation import Explainer
 from gateway.health import Health
+from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.ids import uuid7
 from gateway.limits.memory import Limiter
 from gateway.metrics import Metrics
@@ -35,7 +36,6 @@ from gateway.probe import Probe
 from gateway.runtime import Runtime
 from gateway.secret_files import Permitted, SecretFiles
 from gateway.settings import DEFAULT_PIPELINE, HealthSettings
-from gateway.tokens import TokenRules, Tokens, TrustedKey
 from gateway.upstream import Upstreams
 from gateway.usage import UsageWriter
 from gateway.vault import MasterKey, Reference, Vault

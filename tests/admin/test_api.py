@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from admin.access import ANYONE, EVERYONE
 from admin.api import ROUTES
-from gateway.tokens import ROLES
+from gateway.identity.jwts import ROLES
 from tests.admin.client import User, Users
 from tests.admin.every_route import BODIES, Parts, body_of, path_of
 

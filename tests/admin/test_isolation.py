@@ -15,9 +15,9 @@ from aiohttp.test_utils import TestClient
 
 from admin.access import EVERYONE, allows
 from admin.api import ROUTES, Route
-from gateway import keys
+from gateway.identity import keys
+from gateway.identity.jwts import ROLES
 from gateway.ids import uuid7
-from gateway.tokens import ROLES
 from tests.admin.client import BASE, Answer, Fetch, Tokened, User, Users, read
 from tests.admin.every_route import Parts, body_of, path_of
 

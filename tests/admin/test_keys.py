@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from admin.keys import KeySchema, Rotation
-from gateway import keys
 from gateway.clock import utc_now
+from gateway.identity import keys
 from tests.admin.client import UUID7, Fetch, Make, User, refused_at
 
 

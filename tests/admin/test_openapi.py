@@ -11,8 +11,8 @@ from aiohttp.test_utils import TestClient
 from admin.access import EVERYONE
 from admin.api import ROUTES, Route
 from admin.operations import OPERATIONS
+from gateway.identity.jwts import ROLES
 from gateway.problems import KINDS
-from gateway.tokens import ROLES
 from tests.admin.client import BASE, User, Users, read
 from tests.admin.described import DOCUMENT, faults
 from tests.admin.every_route import Parts, body_of, path_of

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 from admin.access import COOKIE, CSRF
 from admin.api import application
 from admin.control import Control
-from gateway.tokens import TokenRules, Tokens, TrustedKey
+from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from tests.admin.client import BASE, Answer, Fetch, Tokened, User, read
 
 OURS = {"Sec-Fetch-Site": "same-origin"}

@@ -8,7 +8,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 import templates
-from gateway import keys
+from gateway.identity import keys
 from tests.admin.client import BASE, UUID7, Fetch, Tokened, User, read
 
 OWN: dict[str, Any] = {

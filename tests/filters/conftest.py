@@ -13,11 +13,11 @@ from gateway.attempts import Attempts
 from gateway.clock import Clock, SystemClock
 from gateway.database import Database
 from gateway.directory import Directory
+from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.limits.memory import Limiter
 from gateway.metrics import Metrics
 from gateway.model import Plan
 from gateway.runtime import Runtime
-from gateway.tokens import TokenRules, Tokens, TrustedKey
 from gateway.upstream import Upstreams
 from gateway.usage import UsageWriter
 from gateway.vault import MasterKey, Vault

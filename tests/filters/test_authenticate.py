@@ -11,11 +11,11 @@ import jwt
 import pytest
 
 from filters.authenticate import Authenticate, Options
-from gateway import keys
 from gateway.exchange import Exchange
+from gateway.identity import keys
+from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.options import OptionFaults, load
 from gateway.runtime import Runtime
-from gateway.tokens import TokenRules, Tokens, TrustedKey
 from gateway.wiring import Worker
 from tests.dataplane import TEAM, Rows, answering, assert_honest, exchange, refusal_of
 from tests.loopback import Fields

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import keys
 from gateway.exchange import Body, Exchange, Outgoing
+from gateway.identity import keys
+from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.logs import JsonLines, access_fields, configure
 from gateway.model import Caller, Plan, compile_connector
 from gateway.settings import (
@@ -25,7 +26,6 @@ from gateway.settings import (
     Settings,
     TrustedKeySettings,
 )
-from gateway.tokens import TokenRules, Tokens, TrustedKey
 from gateway.upstream_auth import Injection
 from gateway.vault import MasterKey, Reference, Vault
 

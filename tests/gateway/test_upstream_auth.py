@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateway.exchange import Body, Exchange, Outgoing
-from gateway.keys import make as make_key
+from gateway.identity.keys import make as make_key
 from gateway.model import Caller, Plan
 from gateway.problems import Rejected
 from gateway.sigv4 import MADE, Credentials, Signer

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway import wiring
+from gateway.identity.jwts import TokenFault
 from gateway.options import load
 from gateway.settings import Settings
-from gateway.tokens import TokenFault
 from gateway.vault import VaultFault
 from tests.dataplane import Gateway, Migrated, connect, running, working
 from tests.gateway.conftest import Stoppable

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gateway.addresses import AddressPolicy, Allowed
-from gateway.tokens import TokenFault, TokenRules, Tokens, TrustedKey
+from gateway.identity.jwts import TokenFault, TokenRules, Tokens, TrustedKey
 from gateway.upstream import Upstreams
 
 RULES = TokenRules("https://issuer.example", "gateway")

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.tokens import Identity, TokenFault, TokenRules, Tokens, TrustedKey, check_key
+from gateway.identity.jwts import Identity, TokenFault, TokenRules, Tokens, TrustedKey, check_key
 
 RULES = TokenRules("https://issuer.example", "gateway", longest_life_s=3600)
 SECRET = "a secret that is long enough for every HMAC there is: 64 bytes, x"

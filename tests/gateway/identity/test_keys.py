@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 
-from gateway import keys
+from gateway.identity import keys
 from gateway.ids import BASE62, base62
 
 
