@@ -20,7 +20,7 @@ from admin.problems import REQUEST_ID
 from gateway.identity import keys
 from gateway.identity.jwts import ROLES, Identity, TokenFault
 from gateway.problems import Rejected
-from gateway.vault import Sealed, VaultFault
+from gateway.secrets.vault import Sealed, VaultFault
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from gateway.identity.jwts import Tokens
 from gateway.limits.memory import Limiter
 from gateway.model import Plan
 from gateway.probe import Probe
-from gateway.vault import Vault
+from gateway.secrets.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from gateway.mapping import AuthFault, secret_names
 from gateway.model import ConnectorDefinition, EndpointDefinition, definition_of
 from gateway.problems import Fault, Rejected
 from gateway.rules import pointer
+from gateway.secrets.vault import Sealed, Vault, VaultFault
 from gateway.upstream_auth import check_field
-from gateway.vault import Sealed, Vault, VaultFault
 
 _ALL: Final = sql.query("secrets.all")
 _PUT: Final = sql.query("secrets.put")

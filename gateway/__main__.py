@@ -16,7 +16,7 @@ import uvloop
 from admin.api import application as admin_application
 from admin.control import Control
 from admin.template_documents import TemplateFault, check_all
-from gateway import __version__, declarative, key_ring, pipeline
+from gateway import __version__, declarative, pipeline
 from gateway.admin_client import CallFault, local_url
 from gateway.config import read
 from gateway.console import Screen, complain
@@ -28,10 +28,11 @@ from gateway.identity.jwts import TokenFault
 from gateway.listeners import ListenFault
 from gateway.options import OptionFaults
 from gateway.pipeline import Stage
-from gateway.rotation import Outcome, rotate
+from gateway.secrets import key_ring
+from gateway.secrets.rotation import Outcome, rotate
+from gateway.secrets.vault import VaultFault
 from gateway.serving import Plan, serve
 from gateway.settings import Settings
-from gateway.vault import VaultFault
 from gateway.wiring import MASTER_KEY_FILE, Worker, tokens_of, vault_of
 
 _FAULTS = (

@@ -22,9 +22,9 @@ from gateway.ids import Random, uuid7
 from gateway.mapping import Template
 from gateway.model import Connector, Destination, compile_connector
 from gateway.problems import Rejected
+from gateway.secrets.vault import Vault
 from gateway.upstream import Target, Upstreams
 from gateway.upstream_answer import Bounds
-from gateway.vault import Vault
 
 if TYPE_CHECKING:
     from gateway.settings import HealthSettings

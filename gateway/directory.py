@@ -25,10 +25,10 @@ from gateway.identity.keys import NO_DIGEST
 from gateway.lookup import Cache
 from gateway.model import Caller, Connector, Plan, compile_connector
 from gateway.problems import Rejected
-from gateway.secret_files import Stamp, differ, stamps
+from gateway.secrets.files import Stamp, differ, stamps
+from gateway.secrets.vault import Sealed, Vault, VaultFault
 from gateway.tasks import Tasks
 from gateway.upstream_auth import AuthFault
-from gateway.vault import Sealed, Vault, VaultFault
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from gateway.model import Caller, Connector, Plan
 from gateway.pipeline import Stage
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
-from gateway.vault import Vault
+from gateway.secrets.vault import Vault
 
 log = logging.getLogger(__name__)
 

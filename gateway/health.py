@@ -19,10 +19,10 @@ import sql
 from gateway.checks import UNHEALTHY, Checks, Found, judged, together
 from gateway.clock import Clock, utc_now
 from gateway.database import Database, RowFault
+from gateway.secrets.vault import Vault
 from gateway.settings import HealthSettings
 from gateway.tasks import Tasks
 from gateway.upstream import Upstreams
-from gateway.vault import Vault
 
 if TYPE_CHECKING:
     from gateway.database import Connection

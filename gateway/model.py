@@ -18,7 +18,7 @@ from gateway.field_map import FieldMap, compile_field_map
 from gateway.limits.memory import Quota, Rate, quotas_of, rate_of
 from gateway.routes import Router, parse
 from gateway.rules import Rules
-from gateway.secret_files import Stamp
+from gateway.secrets.files import Stamp
 
 if TYPE_CHECKING:
     from gateway.mapping import Mapped

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from gateway import __version__, key_ring
+from gateway import __version__
 from gateway.addresses import AddressPolicy, Allowed
 from gateway.attempts import Attempts
 from gateway.clock import SystemClock, utc_now
@@ -25,12 +25,13 @@ from gateway.metrics import Metrics
 from gateway.model import Caller, Plan
 from gateway.probe import Probe
 from gateway.runtime import Runtime
-from gateway.secret_files import Permitted, SecretFiles
+from gateway.secrets import key_ring
+from gateway.secrets.files import Permitted, SecretFiles
+from gateway.secrets.vault import MasterKey, Reference, Vault, VaultFault, decode_key, key_file
 from gateway.settings import Settings
 from gateway.tasks import Tasks
 from gateway.upstream import Upstreams
 from gateway.usage import UsageWriter
-from gateway.vault import MasterKey, Reference, Vault, VaultFault, decode_key, key_file
 
 log = logging.getLogger(__name__)
 

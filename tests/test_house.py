@@ -42,7 +42,7 @@ DOORS = {
     "aiohttp.resolver": {"gateway/upstream.py"},
     "apispec": {"admin/json_schemas.py"},
     "asyncpg": {"gateway/database.py"},
-    "cryptography": {"gateway/identity/jwts.py", "gateway/vault.py"},
+    "cryptography": {"gateway/identity/jwts.py", "gateway/secrets/vault.py"},
     "jsonschema_rs": {"gateway/rules.py"},
     "jwt": {"gateway/identity/jwts.py"},
     "opentelemetry": {"gateway/tracing.py"},

@@ -34,11 +34,11 @@ from gateway.metrics import Metrics
 from gateway.model import Plan
 from gateway.probe import Probe
 from gateway.runtime import Runtime
-from gateway.secret_files import Permitted, SecretFiles
+from gateway.secrets.files import Permitted, SecretFiles
+from gateway.secrets.vault import MasterKey, Reference, Vault
 from gateway.settings import DEFAULT_PIPELINE, HealthSettings
 from gateway.upstream import Upstreams
 from gateway.usage import UsageWriter
-from gateway.vault import MasterKey, Reference, Vault
 from tests.admin.client import MAPS, START, Fetch, Make, Record, Tokened, User, Users
 from tests.admin.every_route import Parts
 

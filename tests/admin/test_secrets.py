@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from admin.control import Control
-from gateway.vault import Sealed
+from gateway.secrets.vault import Sealed
 from tests.admin.client import Fetch, Make, User, Users
 
 PATH = "/connectors/maps/secrets"

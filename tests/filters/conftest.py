@@ -18,9 +18,9 @@ from gateway.limits.memory import Limiter
 from gateway.metrics import Metrics
 from gateway.model import Plan
 from gateway.runtime import Runtime
+from gateway.secrets.vault import MasterKey, Vault
 from gateway.upstream import Upstreams
 from gateway.usage import UsageWriter
-from gateway.vault import MasterKey, Vault
 from gateway.wiring import Worker
 from tests.dataplane import LOOPBACK, Migrated, Rows, connect, working
 

@@ -12,9 +12,9 @@ from gateway.addresses import AddressPolicy
 from gateway.checks import DEGRADED, HEALTHY, UNHEALTHY, Checks, Found, judged, moment_of, together
 from gateway.ids import uuid7
 from gateway.options import load
+from gateway.secrets.vault import MasterKey, Vault
 from gateway.settings import HealthSettings
 from gateway.upstream import Upstreams
-from gateway.vault import MasterKey, Vault
 from tests.gateway.trying import closed_port, closes, hangs, status
 from tests.loopback import Upstream, saying
 

@@ -13,8 +13,8 @@ from gateway.clock import SystemClock
 from gateway.database import Database
 from gateway.directory import Directory, Draft
 from gateway.model import Connector, Plan
-from gateway.secret_files import Permitted, SecretFiles
-from gateway.vault import MasterKey, Reference, Vault
+from gateway.secrets.files import Permitted, SecretFiles
+from gateway.secrets.vault import MasterKey, Reference, Vault
 from tests.dataplane import TEAM, Rows, connect, endpoint
 
 Eventually = Callable[[Callable[[], Any]], Awaitable[None]]

@@ -18,6 +18,7 @@ from gateway.identity import keys
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.logs import JsonLines, access_fields, configure
 from gateway.model import Caller, Plan, compile_connector
+from gateway.secrets.vault import MasterKey, Reference, Vault
 from gateway.settings import (
     AuthSettings,
     DatabaseSettings,
@@ -27,7 +28,6 @@ from gateway.settings import (
     TrustedKeySettings,
 )
 from gateway.upstream_auth import Injection
-from gateway.vault import MasterKey, Reference, Vault
 
 
 def line(

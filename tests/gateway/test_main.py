@@ -9,9 +9,9 @@ from pathlib import Path
 import jwt
 import pytest
 
-from gateway import key_ring
 from gateway.__main__ import main
 from gateway.embedded import Postgres
+from gateway.secrets import key_ring
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gateway import wiring
 from gateway.identity.jwts import TokenFault
 from gateway.options import load
+from gateway.secrets.vault import VaultFault
 from gateway.settings import Settings
-from gateway.vault import VaultFault
 from tests.dataplane import Gateway, Migrated, connect, running, working
 from tests.gateway.conftest import Stoppable
 from tests.loopback import Upstream

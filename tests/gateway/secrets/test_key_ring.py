@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import key_ring
-from gateway.vault import Sealed, Vault, VaultFault, key_file
+from gateway.secrets import key_ring
+from gateway.secrets.vault import Sealed, Vault, VaultFault, key_file
 
 HERE = {"team": "t", "connector": "c", "name": "n"}
 TEXT = base64.b64encode(bytes(range(32))).decode()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.secret_files import MOST_BYTES, Permitted, SecretFiles, check_path, differ, stamps
+from gateway.secrets.files import MOST_BYTES, Permitted, SecretFiles, check_path, differ, stamps
 
 HOST = "api.example.com"
 

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gateway.secret_files import SecretFiles, Stamp, stamps
+from gateway.secrets.files import SecretFiles, Stamp, stamps
 
 _NONCE_BYTES: Final = 12
 

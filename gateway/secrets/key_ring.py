@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from gateway.vault import MasterKey, VaultFault, decode_key, draft, key_file, new_key
+from gateway.secrets.vault import MasterKey, VaultFault, decode_key, draft, key_file, new_key
 
 _FIRST_ID: Final = "embedded"
 

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from gateway.database import Database
-from gateway.rotation import Outcome, rotate
-from gateway.vault import MasterKey, Sealed, Vault
+from gateway.secrets.rotation import Outcome, rotate
+from gateway.secrets.vault import MasterKey, Sealed, Vault
 from tests.dataplane import Migrated, Rows, connect
 
 OLD = MasterKey("old", bytes(32))

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import sql
 from gateway.database import Database, Row
-from gateway.vault import Sealed, Vault, VaultFault
+from gateway.secrets.vault import Sealed, Vault, VaultFault
 
 if TYPE_CHECKING:
     from gateway.database import Connection

@@ -14,13 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.secret_files import Permitted, SecretFiles
-from gateway.vault import MasterKey, Reference, Sealed, Vault, VaultFault, decode_key, key_file
+from gateway.secrets.files import Permitted, SecretFiles
+from gateway.secrets.vault import (
+    MasterKey,
+    Reference,
+    Sealed,
+    Vault,
+    VaultFault,
+    decode_key,
+    key_file,
+)
 
 FIRST = MasterKey("first", bytes(range(32)))
 SECOND = MasterKey("second", bytes(range(1, 33)))
 HERE = {"team": "t", "connector": "c", "name": "n"}
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 
 
 @given(st.text())
@@ -226,7 +234,7 @@ def test_threads_that_make_a_key_file_at_once_get_one_key(tmp_path: Path) -> Non
 MAKE = """
 import sys
 from pathlib import Path
-from gateway.vault import key_file
+from gateway.secrets.vault import key_file
 sys.stdin.readline()
 print(key_file(Path(sys.argv[1])))
 """

@@ -1,0 +1,1 @@
+"""Secrets at rest: sealed and opened, master keys and their rotation, values kept in files. Used by the directory and the admin plane."""
