@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple
 
-from gateway import caching
-from gateway.answers import Answers, Shelf, Target
-from gateway.caching import Directives, Selecting, Stored
+from gateway.cache import rules
+from gateway.cache.rules import Directives, Selecting, Stored
+from gateway.cache.single_flight import SingleFlight
+from gateway.cache.store import Answers, Shelf, Target
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.http.pieces import gather
 from gateway.options import whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
-from gateway.single_flight import SingleFlight
 
 _CHANGES_NOTHING: Final = frozenset(["OPTIONS", "TRACE"])
 _ALONE_S: Final = 60.0
@@ -58,8 +58,8 @@ class Cache:
                 return await proceed(exchange)
             finally:
                 self._answers.forget(target)
-        asked = caching.directives(exchange.raw_headers)
-        if (reason := caching.bypasses(exchange, asked)) is not None:
+        asked = rules.directives(exchange.raw_headers)
+        if (reason := rules.bypasses(exchange, asked)) is not None:
             return _told(await proceed(exchange), f"fwd={reason}")
         return await self._look(_Lookup(exchange, proceed, target, asked))
 
@@ -69,13 +69,13 @@ class Cache:
         while True:
             shelf, now = self._answers.shelf(target), exchange.now()
             old = shelf.find(exchange)
-            if old is not None and caching.is_usable(old, asked, now):
+            if old is not None and rules.is_usable(old, asked, now):
                 return _hit(exchange, old, now, "fwd=miss; collapsed" if followed else "hit")
             if "only-if-cached" in asked:
                 raise Rejected("not_cached", "The cache has no answer to this that it may give.")
             if exchange.method == "HEAD":
                 return _told(await proceed(exchange), _why(old, now))
-            if followed or now < shelf.alone_until or caching.wants_validation(asked):
+            if followed or now < shelf.alone_until or rules.wants_validation(asked):
                 return (await self._fetch(lookup, shelf, old))[0]
             course = (target, shelf.selects(exchange))
             if (flight := self._flights.running(course)) is not None:
@@ -94,10 +94,10 @@ class Cache:
         """The upstream's answer, and whether others who wait may have it, too."""
         exchange, asked_at = lookup.exchange, lookup.exchange.now()
         why = _why(old, asked_at)
-        validated = old if old is not None and caching.can_validate(exchange, old) else None
+        validated = old if old is not None and rules.can_validate(exchange, old) else None
         own = exchange.raw_headers
         if validated is not None or asked_at >= shelf.alone_until:
-            exchange.raw_headers = caching.conditional_on(own, validated)
+            exchange.raw_headers = rules.conditional_on(own, validated)
         try:
             response = await lookup.proceed(exchange)
         finally:
@@ -110,12 +110,12 @@ class Cache:
                 self._answers.keep(lookup.target, shelf)
             return _told(response, why), False
         shelf.remove(old)
-        may_keep = caching.may_keep(exchange, fresh, response.headers)
+        may_keep = rules.may_keep(exchange, fresh, response.headers)
         if may_keep:
             shelf.put(fresh)
         kept, now = self._answers.keep(lookup.target, shelf) and may_keep, exchange.now()
         answer = fresh.answer(exchange, now, hit=False)
-        shared = kept and caching.is_shared(fresh, now)
+        shared = kept and rules.is_shared(fresh, now)
         return _told(answer, f"{why}; stored" if kept else why), shared
 
     async def _received(
@@ -123,9 +123,9 @@ class Cache:
     ) -> Stored | None:
         """What the cache makes of an answer; None for one that is not kept and passes as it is."""
         if validated is not None and response.status == 304:
-            return caching.freshened(exchange, validated, response.headers, asked_at)
-        fresh = caching.received(exchange, response.status, response.headers, asked_at)
-        if not caching.may_keep(exchange, fresh, response.headers):
+            return rules.freshened(exchange, validated, response.headers, asked_at)
+        fresh = rules.received(exchange, response.status, response.headers, asked_at)
+        if not rules.may_keep(exchange, fresh, response.headers):
             return None
         body = await gather(response, self._most_entry_bytes)
         if body is None:
@@ -153,7 +153,7 @@ def _why(old: Stored | None, now: float) -> str:
     """Why a request goes to the upstream (RFC 9211 2.2)."""
     if old is None:
         return "fwd=miss"
-    return "fwd=request" if caching.is_shared(old, now) else "fwd=stale"
+    return "fwd=request" if rules.is_shared(old, now) else "fwd=stale"
 
 
 def _told(response: Response, why: str) -> Response:

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, ClassVar, Final, NamedTuple
 
-from gateway.bounded import Bounded
+from gateway.cache.bounded import Bounded
+from gateway.cache.single_flight import SingleFlight
 from gateway.exchange import Exchange, Proceed, RawHeaders, Response
 from gateway.http.header_fields import joined
 from gateway.http.pieces import gather, is_stream
 from gateway.options import number, whole
 from gateway.problems import Fault, Rejected
 from gateway.runtime import Runtime
-from gateway.single_flight import SingleFlight
 from gateway.tasks import Tasks
 
 _FIELD: Final = b"idempotency-key"

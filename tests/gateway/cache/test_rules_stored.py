@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway import caching
-from gateway.caching import Stored
+from gateway.cache import rules
+from gateway.cache.rules import Stored
 from gateway.exchange import Exchange, RawHeaders
 from tests.dataplane import connector, endpoint, exchange
 from tests.loopback import Fields
@@ -31,7 +31,7 @@ def raw(fields: Fields) -> RawHeaders:
 
 
 def got(*fields: tuple[str, str], status: int = 200, by: Exchange | None = None) -> Stored:
-    answer = caching.received(by or asking(), status, raw([FRESH, *fields]), NOW)
+    answer = rules.received(by or asking(), status, raw([FRESH, *fields]), NOW)
     answer.body = b"body"
     return answer
 
@@ -105,8 +105,8 @@ def test_upstream_is_asked_with_our_condition_in_place_of_the_callers() -> None:
     answer = got(("ETag", '"v1"'), ("Last-Modified", CHANGED))
     ours = [(b"If-None-Match", b'"v1"'), (b"If-Modified-Since", CHANGED.encode())]
 
-    assert caching.conditional_on(theirs, None) == ((b"Accept", b"a"),)
-    assert caching.conditional_on(theirs, answer) == ((b"Accept", b"a"), *ours)
+    assert rules.conditional_on(theirs, None) == ((b"Accept", b"a"),)
+    assert rules.conditional_on(theirs, answer) == ((b"Accept", b"a"), *ours)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_upstream_is_asked_with_our_condition_in_place_of_the_callers() -> None:
 def test_only_a_get_upstream_can_confirm_an_answer(
     own: dict[str, Any], fields: Fields, can: bool
 ) -> None:
-    assert caching.can_validate(asking(**own), got(*fields)) is can
+    assert rules.can_validate(asking(**own), got(*fields)) is can
 
 
 def test_confirmation_renews_the_fields_and_the_age_and_keeps_the_content() -> None:
@@ -130,7 +130,7 @@ def test_confirmation_renews_the_fields_and_the_age_and_keeps_the_content() -> N
               ("X-Stays", "1"), ("Content-Type", "text/plain"))  # fmt: skip
     news = [("Cache-Control", "max-age=5"), ("x-count", "2"), ("X-New", "3"),
             ("Content-Type", "text/html"), ("Content-Length", "0"), ("ETag", '"v1"')]  # fmt: skip
-    fresh = caching.freshened(asking(), old, raw(news), NOW)
+    fresh = rules.freshened(asking(), old, raw(news), NOW)
     kept = dict(fresh.headers)
 
     assert (fresh.status, fresh.body, fresh.lifetime_s) == (200, b"body", 5)
@@ -142,9 +142,9 @@ def test_confirmation_renews_the_fields_and_the_age_and_keeps_the_content() -> N
 
 def test_confirmation_can_end_the_keeping() -> None:
     news = raw([("Cache-Control", "no-store")])
-    fresh = caching.freshened(asking(), got(("ETag", '"v1"')), news, NOW)
+    fresh = rules.freshened(asking(), got(("ETag", '"v1"')), news, NOW)
 
-    assert not caching.may_keep(asking(), fresh, news)
+    assert not rules.may_keep(asking(), fresh, news)
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_confirmation_can_end_the_keeping() -> None:
     ],
 )  # fmt: skip
 def test_selection_is_by_what_the_upstream_gets_to_see(
-    names_: tuple[str, ...], fields: Fields, expected: caching.Selecting
+    names_: tuple[str, ...], fields: Fields, expected: rules.Selecting
 ) -> None:
-    assert caching.selecting(asking(fields), names_) == expected
+    assert rules.selecting(asking(fields), names_) == expected
 
 
 def test_size_counts_body_and_fields() -> None:
@@ -178,6 +178,6 @@ def test_size_counts_body_and_fields() -> None:
     [("no-cache", True), ("max-age=0", True), ("max-age=00", True), ("max-age=1", False), ("", False)],
 )  # fmt: skip
 def test_some_requests_want_the_upstream_itself(text: str, wants: bool) -> None:
-    asked = caching.directives(raw([("Cache-Control", text)]))
+    asked = rules.directives(raw([("Cache-Control", text)]))
 
-    assert caching.wants_validation(asked) is wants
+    assert rules.wants_validation(asked) is wants

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
-from gateway.bounded import Bounded
-from gateway.caching import Selecting, Stored, selecting
+from gateway.cache.bounded import Bounded
+from gateway.cache.rules import Selecting, Stored, selecting
 from gateway.exchange import Exchange
 
 _MOST_VARIANTS: Final = 16

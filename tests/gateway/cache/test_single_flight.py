@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.single_flight import SingleFlight
+from gateway.cache.single_flight import SingleFlight
 
 Wait = Callable[..., Any]
 

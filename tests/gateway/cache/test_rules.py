@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import caching
-from gateway.caching import Stored, directives, moment, seconds
+from gateway.cache import rules as caching
+from gateway.cache.rules import Stored, directives, moment, seconds
 from gateway.exchange import Exchange, RawHeaders
 from tests.dataplane import connector, endpoint, exchange
 from tests.loopback import Fields

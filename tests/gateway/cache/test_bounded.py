@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bounded import Bounded
+from gateway.cache.bounded import Bounded
 
 
 def kept(store: Bounded[int, str], owner: str, most: int = 200) -> list[int]:

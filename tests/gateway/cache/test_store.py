@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from gateway import caching
-from gateway.answers import Answers, Shelf, Target
-from gateway.caching import Stored
+from gateway.cache import rules
+from gateway.cache.rules import Stored
+from gateway.cache.store import Answers, Shelf, Target
 from gateway.exchange import Exchange
 from gateway.model import Connector
 from tests.dataplane import caller, connector, exchange
@@ -24,7 +24,7 @@ def asking(path: str = "/up/x", fields: Fields = (), at: Connector = AT, **who: 
 
 def got(by: Exchange, body: bytes = b"", vary: str = "") -> Stored:
     fields = [(b"Cache-Control", b"max-age=60"), *([(b"Vary", vary.encode())] if vary else [])]
-    answer = caching.received(by, 200, fields, by.at)
+    answer = rules.received(by, 200, fields, by.at)
     answer.body = body
     return answer
 
