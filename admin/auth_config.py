@@ -8,8 +8,7 @@ from typing import Any, Final
 from marshmallow import ValidationError, fields, validate
 
 from admin.fields import Pairs, Switch, Wire, matches, says, sentence, text
-from gateway.mapping import check_passed
-from gateway.upstream_auth import (
+from gateway.transform.auth import (
     AuthFault,
     AwsSigV4,
     Basic,
@@ -18,6 +17,7 @@ from gateway.upstream_auth import (
     Query,
     check_field,
 )
+from gateway.transform.request import check_passed
 
 _SECRET_NAME: Final = matches(r"[A-Za-z0-9_-]{1,64}", "Not a secret's name: A-Z a-z 0-9 _ -")
 _BEARER: Final = Bearer()

@@ -23,7 +23,7 @@ from admin.references import connector
 from gateway import yamls
 from gateway.model import EndpointDefinition, definition_of
 from gateway.problems import KINDS, MEDIA_TYPE, SCHEMA
-from gateway.routes import Pattern, parse
+from gateway.transform.routes import Pattern, parse
 
 _PUBLISHED: Final = sql.query("connectors.published")
 _YAML: Final = "application/yaml"

@@ -20,7 +20,7 @@ from admin.auth_config import SCHEMAS as AUTH
 from admin.fields import Instant, Pairs, Switch, Wire, count, matches, text, texts
 from admin.references import canonical
 from gateway.problems import Fault, Rejected
-from gateway.rules import pointer
+from gateway.transform.rules import pointer
 
 FORMAT: Final = 1
 _LARGEST: Final = 1 << 53

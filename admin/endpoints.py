@@ -38,14 +38,14 @@ from admin.fields import (
 from admin.pages import Page, PageQuery
 from admin.references import connector, editable_connector, flat, object_id, unknown
 from admin.writes import Write, writing
-from gateway.bodies import KINDS
-from gateway.field_map import compile_field_map
 from gateway.ids import uuid7
-from gateway.mapping import MappingFault, compile_mapping
 from gateway.model import ConnectorDefinition, EndpointDefinition, definition_of
 from gateway.problems import Fault, Rejected
-from gateway.routes import PatternFault, parse
-from gateway.rules import RuleFault, compile_pattern, compile_schema, compile_words
+from gateway.transform.bodies import KINDS
+from gateway.transform.field_map import compile_field_map
+from gateway.transform.request import MappingFault, compile_mapping
+from gateway.transform.routes import PatternFault, parse
+from gateway.transform.rules import RuleFault, compile_pattern, compile_schema, compile_words
 
 _LISTS: Final = {"newest": sql.query("endpoints.newest"), "name": sql.query("endpoints.by_name")}
 _ALL: Final = sql.query("endpoints.all")

@@ -23,7 +23,7 @@ from gateway.exchange import Exchange
 from gateway.explanation import ByKey, ByUser
 from gateway.identity.jwts import ROLES
 from gateway.problems import Rejected
-from gateway.routes import Router, parse
+from gateway.transform.routes import Router, parse
 
 _KEY: Final = sql.query("keys.one")
 _PUBLISHED: Final = sql.query("connectors.published")

@@ -13,7 +13,7 @@ import orjson
 
 from admin.fields import sentence
 from admin.openapi_source import Elsewhere, Source, Where
-from gateway.rules import RuleFault, compile_schema, pointer
+from gateway.transform.rules import RuleFault, compile_schema, pointer
 
 MOST_SCHEMA_BYTES: Final = 256 << 10
 _SCHEMAS: Final = frozenset(

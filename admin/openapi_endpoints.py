@@ -16,9 +16,9 @@ from admin.fields import METHODS, is_id
 from admin.openapi_bodies import body_schema
 from admin.openapi_source import Source, Where
 from admin.problems import faults
-from gateway.mapping import check_passed
-from gateway.routes import PatternFault, parse
-from gateway.upstream_auth import AuthFault
+from gateway.transform.auth import AuthFault
+from gateway.transform.request import check_passed
+from gateway.transform.routes import PatternFault, parse
 
 _VERBS: Final = tuple(method.lower() for method in METHODS)
 _NOT_SERVED: Final = ("options", "trace", "query")

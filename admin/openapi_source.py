@@ -16,7 +16,7 @@ import orjson
 from admin.calls import check_storable
 from gateway import yamls
 from gateway.problems import Fault, Rejected
-from gateway.rules import pointer
+from gateway.transform.rules import pointer
 
 ROOT: Final = "document"
 MOST_FAULTS: Final = 20

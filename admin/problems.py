@@ -17,7 +17,7 @@ from gateway import problems
 from gateway.database import DatabaseAway
 from gateway.ids import Random, is_request_id
 from gateway.problems import Fault, Rejected
-from gateway.rules import pointer
+from gateway.transform.rules import pointer
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from admin.control import Control
 from admin.fields import Wire, sentence, text
 from admin.references import connector, editable_connector, locked_connector
 from admin.writes import Write, writing
-from gateway.mapping import AuthFault, MappingFault
 from gateway.model import compile_connector
 from gateway.problems import Fault, Rejected
-from gateway.routes import PatternFault
-from gateway.rules import RuleFault, pointer
+from gateway.transform.request import AuthFault, MappingFault
+from gateway.transform.routes import PatternFault
+from gateway.transform.rules import RuleFault, pointer
 
 _PUBLISH: Final = sql.query("connectors.publish")
 _FREEZE: Final = sql.query("connectors.freeze")

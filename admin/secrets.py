@@ -21,13 +21,13 @@ from admin.fields import Instant, Pairs, Switch, Wire, says, sentence, text
 from admin.references import connector, editable_connector, unknown
 from admin.targets import origins
 from admin.writes import Write, writing
-from gateway import upstream_auth
-from gateway.mapping import AuthFault, secret_names
 from gateway.model import ConnectorDefinition, EndpointDefinition, definition_of
 from gateway.problems import Fault, Rejected
-from gateway.rules import pointer
 from gateway.secrets.vault import Sealed, Vault, VaultFault
-from gateway.upstream_auth import check_field
+from gateway.transform import auth as upstream_auth
+from gateway.transform.auth import check_field
+from gateway.transform.request import AuthFault, secret_names
+from gateway.transform.rules import pointer
 
 _ALL: Final = sql.query("secrets.all")
 _PUT: Final = sql.query("secrets.put")

@@ -13,7 +13,7 @@ import orjson
 
 from admin import connectors, endpoints
 from admin.fields import camel
-from gateway.rules import pointer
+from gateway.transform.rules import pointer
 
 _NAMED: Final = 4
 """How many names a summary tells of each kind."""

@@ -17,7 +17,7 @@ import templates
 from admin import connectors, endpoints, secrets, variables
 from admin.problems import faults as faults_in
 from gateway.problems import Fault, Rejected
-from gateway.rules import compile_schema, pointer
+from gateway.transform.rules import compile_schema, pointer
 from templates import TemplateFault
 
 _MOST_FAULTS: Final = 20

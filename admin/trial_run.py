@@ -21,11 +21,11 @@ from admin.publishing import COMPILES, placeholders
 from gateway.attempts import check_hosts
 from gateway.exchange import Exchange, Outgoing
 from gateway.http.wire import has_no_body
-from gateway.mapping import Template
 from gateway.model import Connector, compile_connector
 from gateway.probe import STAGES, Probe
 from gateway.problems import Fault, Rejected
-from gateway.routes import Pattern, Router
+from gateway.transform.request import Template
+from gateway.transform.routes import Pattern, Router
 from gateway.upstream import Target
 from gateway.upstream_answer import Answer, Bounds
 

@@ -21,8 +21,8 @@ from admin.targets import origins
 from admin.trial_run import Asked, Trial
 from admin.writes import Write, writing
 from gateway.problems import Fault, Rejected
-from gateway.routes import parse
-from gateway.rules import pointer
+from gateway.transform.routes import parse
+from gateway.transform.rules import pointer
 
 ALLOWED: Final = Allowance("tests of connections", 30, 4)
 _DRAFT: Final = "draft"

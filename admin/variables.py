@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from marshmallow import ValidationError
 
-from gateway.rules import RuleFault, compile_pattern
+from gateway.transform.rules import RuleFault, compile_pattern
 
 _VARIABLE: Final = re.compile(r"\{\{\s*variables\.([A-Za-z][A-Za-z0-9_]*)\s*\}\}")
 _SEGMENT: Final = r"(?!\.\.?(?:/|\Z))[A-Za-z0-9._~@-][A-Za-z0-9._~@:-]*"

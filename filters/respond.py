@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
-from gateway import envelope
 from gateway.exchange import Exchange, Proceed, RawHeaders, Response, refusal
 from gateway.limits.memory import Standing
-from gateway.mapping import HOP_BY_HOP, VIA
 from gateway.options import switch
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 from gateway.server import FAULT
+from gateway.transform import envelope
+from gateway.transform.request import HOP_BY_HOP, VIA
 
 log = logging.getLogger(__name__)
 

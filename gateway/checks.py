@@ -19,10 +19,10 @@ from gateway.attempts import check_hosts
 from gateway.directory import open_secrets
 from gateway.exchange import Body, Exchange
 from gateway.ids import Random, uuid7
-from gateway.mapping import Template
 from gateway.model import Connector, Destination, compile_connector
 from gateway.problems import Rejected
 from gateway.secrets.vault import Vault
+from gateway.transform.request import Template
 from gateway.upstream import Target, Upstreams
 from gateway.upstream_answer import Bounds
 

@@ -28,7 +28,7 @@ from gateway.problems import Rejected
 from gateway.secrets.files import Stamp, differ, stamps
 from gateway.secrets.vault import Sealed, Vault, VaultFault
 from gateway.tasks import Tasks
-from gateway.upstream_auth import AuthFault
+from gateway.transform.auth import AuthFault
 
 T = TypeVar("T")
 

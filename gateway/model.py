@@ -13,15 +13,15 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from gateway import rules as rule_book
-from gateway.field_map import FieldMap, compile_field_map
 from gateway.limits.memory import Quota, Rate, quotas_of, rate_of
-from gateway.routes import Router, parse
-from gateway.rules import Rules
 from gateway.secrets.files import Stamp
+from gateway.transform import rules as rule_book
+from gateway.transform.field_map import FieldMap, compile_field_map
+from gateway.transform.routes import Router, parse
+from gateway.transform.rules import Rules
 
 if TYPE_CHECKING:
-    from gateway.mapping import Mapped
+    from gateway.transform.request import Mapped
 
 T = TypeVar("T")
 
@@ -235,7 +235,7 @@ def compile_connector(
     `secrets` are the opened values by name; one that is not set is found out per request. `files` are
     those that values were read from, with their stamps.
     """
-    from gateway.mapping import compile_mapping  # noqa: PLC0415 - mapping needs the definitions above
+    from gateway.transform.request import compile_mapping  # noqa: PLC0415 - mapping needs the definitions above
 
     definition = definition_of(ConnectorDefinition, snapshot["definition"])
     base = urlsplit(definition.upstream_base_url)

@@ -19,9 +19,7 @@ import templates
 from admin import template_documents, variables
 from admin.connectors import CREATE
 from admin.templates import Instantiation
-from gateway import mapping, rules, upstream_auth
 from gateway.exchange import Outgoing
-from gateway.mapping import MappingFault
 from gateway.model import (
     Connector,
     ConnectorDefinition,
@@ -29,6 +27,10 @@ from gateway.model import (
     compile_connector,
     definition_of,
 )
+from gateway.transform import auth as upstream_auth
+from gateway.transform import request as mapping
+from gateway.transform import rules
+from gateway.transform.request import MappingFault
 from tests.templates import instance
 from tests.templates.instance import camel, outgoing, snapshot
 from tests.templates.mock import Call

@@ -16,7 +16,7 @@ from typing import Final
 from gateway.exchange import Exchange, RawHeaders, Response
 from gateway.http.header_fields import Fields, joined, tokens, without
 from gateway.http.pieces import is_event_stream
-from gateway.mapping import HOP_BY_HOP
+from gateway.transform.request import HOP_BY_HOP
 
 Directives = Mapping[str, str]
 Selecting = tuple[tuple[bytes, str | None], ...]

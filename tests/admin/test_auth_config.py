@@ -9,7 +9,7 @@ import pytest
 
 from admin.auth_config import SCHEMAS
 from admin.connectors import SCHEMA
-from gateway import upstream_auth
+from gateway.transform import auth
 from tests.admin.client import Make, User, refused_at
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -31,16 +31,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def test_there_is_a_schema_for_each_type() -> None:
-    assert list(SCHEMAS) == list(upstream_auth.TYPES) == list(CONFIGS)
+    assert list(SCHEMAS) == list(auth.TYPES) == list(CONFIGS)
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_schema_has_the_fields_and_defaults_of_the_type(kind: str) -> None:
     schema = SCHEMAS[kind]
-    for field in dataclasses.fields(upstream_auth.TYPES[kind]):
+    for field in dataclasses.fields(auth.TYPES[kind]):
         wire = schema.fields[field.name]
         assert wire.required or wire.load_default == field.default, field.name
-    assert set(schema.fields) == {f.name for f in dataclasses.fields(upstream_auth.TYPES[kind])}
+    assert set(schema.fields) == {f.name for f in dataclasses.fields(auth.TYPES[kind])}
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -8,7 +8,7 @@ import pytest
 
 from admin.openapi_bodies import MOST_SCHEMA_BYTES, body_schema
 from admin.openapi_source import Source
-from gateway.rules import compile_schema
+from gateway.transform.rules import compile_schema
 
 SCHEMAS = {
     "node": {

@@ -9,7 +9,7 @@ import pytest
 from admin.endpoints import MOST_ENDPOINTS
 from admin.openapi_endpoints import Wanted, endpoints_of, pattern_of, servers_of
 from admin.openapi_source import Source
-from gateway.routes import PatternFault
+from gateway.transform.routes import PatternFault
 
 
 def made(

@@ -27,7 +27,7 @@ from gateway.settings import (
     Settings,
     TrustedKeySettings,
 )
-from gateway.upstream_auth import Injection
+from gateway.transform.auth import Injection
 
 
 def line(

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.mapping import MappingFault
 from gateway.model import (
     Caller,
     ConnectorDefinition,
@@ -21,8 +20,9 @@ from gateway.model import (
     definition_of,
 )
 from gateway.problems import Rejected
-from gateway.routes import PatternFault
-from gateway.rules import RuleFault
+from gateway.transform.request import MappingFault
+from gateway.transform.routes import PatternFault
+from gateway.transform.rules import RuleFault
 
 PLAN = Plan("p", "p")
 

@@ -12,7 +12,7 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway.problems import Fault, Rejected
-from gateway.rules import (
+from gateway.transform.rules import (
     RuleFault,
     Rules,
     compile_pattern,

@@ -14,7 +14,7 @@ from botocore.credentials import Credentials as BotoCredentials  # type: ignore[
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.sigv4 import (
+from gateway.transform.sigv4 import (
     Credentials,
     authorization,
     canonical_path,

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.problems import Rejected
-from gateway.routes import MOST_SEGMENTS, PatternFault, Router, parse, segments_of
+from gateway.transform.routes import MOST_SEGMENTS, PatternFault, Router, parse, segments_of
 
 
 def quote_all(octets: bytes) -> str:

@@ -14,13 +14,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
-from gateway import bodies, upstream_auth
-from gateway.bodies import BodyFault, MadeBody
 from gateway.exchange import Exchange, Outgoing, RawHeaders
 from gateway.http import forwarded
 from gateway.problems import Rejected
-from gateway.routes import Pattern, parse
-from gateway.upstream_auth import AuthFault, Injection, check_field
+from gateway.transform import auth as upstream_auth
+from gateway.transform import bodies
+from gateway.transform.auth import AuthFault, Injection, check_field
+from gateway.transform.bodies import BodyFault, MadeBody
+from gateway.transform.routes import Pattern, parse
 
 if TYPE_CHECKING:
     from gateway.model import ConnectorDefinition, EndpointDefinition

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.exchange import Outgoing
-from gateway.mapping import AuthFault, Mapped, MappingFault, compile_mapping
 from gateway.model import ConnectorDefinition, EndpointDefinition, compile_connector
 from gateway.problems import Rejected
-from gateway.sigv4 import Credentials, authorization
+from gateway.transform.request import AuthFault, Mapped, MappingFault, compile_mapping
+from gateway.transform.sigv4 import Credentials, authorization
 from gateway.upstream import Target
 from tests.dataplane import TEAM, endpoint, exchange, snapshot
 from tests.loopback import Fields

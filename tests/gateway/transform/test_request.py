@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateway.exchange import Body, Exchange, Outgoing
-from gateway.mapping import AuthFault, MappingFault, compile_mapping, secret_names
 from gateway.model import ConnectorDefinition, EndpointDefinition, compile_connector
 from gateway.problems import Rejected
+from gateway.transform.request import AuthFault, MappingFault, compile_mapping, secret_names
 
 BASE = "https://api.example.com/v1"
 SECRETS = {"token": "s3cr3t-t0ken", "username": "ann", "password": "p4ss", "extra": "3xtra"}

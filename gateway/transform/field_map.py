@@ -13,9 +13,9 @@ from enum import Enum
 from itertools import pairwise
 from typing import Any, Final
 
-from gateway import documents
-from gateway.documents import MISSING
-from gateway.rules import RuleFault
+from gateway.transform import documents
+from gateway.transform.documents import MISSING
+from gateway.transform.rules import RuleFault
 
 
 class Each(Enum):

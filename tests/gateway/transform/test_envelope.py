@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.envelope import wrap
 from gateway.exchange import Body, Exchange, RawHeaders, Response
 from gateway.model import Caller, Plan, compile_connector
 from gateway.problems import Rejected
+from gateway.transform.envelope import wrap
 
 JSON = (b"Content-Type", b"application/json")
 

@@ -16,10 +16,10 @@ from urllib.parse import quote, unquote
 
 import orjson
 
-from gateway import documents
-from gateway.documents import MISSING
 from gateway.exchange import Exchange
 from gateway.problems import Rejected
+from gateway.transform import documents
+from gateway.transform.documents import MISSING
 
 _PLACEHOLDER: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _QUOTES: Final = re.compile(r'\\.|"', re.DOTALL)

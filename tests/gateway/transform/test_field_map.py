@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.documents import NotJson
-from gateway.field_map import FieldMapFault, compile_field_map
+from gateway.transform.documents import NotJson
+from gateway.transform.field_map import FieldMapFault, compile_field_map
 
 SONGS = {
     "items": [

@@ -13,11 +13,11 @@ from urllib.parse import quote_plus
 
 import orjson
 
-from gateway import documents
-from gateway.body_template import TemplateFault, body_of, compile_template
 from gateway.exchange import Exchange
 from gateway.problems import Fault, Rejected
-from gateway.rules import pointer
+from gateway.transform import documents
+from gateway.transform.body_template import TemplateFault, body_of, compile_template
+from gateway.transform.rules import pointer
 
 if TYPE_CHECKING:
     from gateway.model import EndpointDefinition

@@ -13,8 +13,8 @@ from gateway.exchange import Body, Exchange, Outgoing
 from gateway.identity.keys import make as make_key
 from gateway.model import Caller, Plan
 from gateway.problems import Rejected
-from gateway.sigv4 import MADE, Credentials, Signer
-from gateway.upstream_auth import TYPES, AuthFault, Injection, check_field, fill, make, names_in
+from gateway.transform.auth import TYPES, AuthFault, Injection, check_field, fill, make, names_in
+from gateway.transform.sigv4 import MADE, Credentials, Signer
 
 SECRETS = {"token": "t0ken", "username": "Aladdin", "password": "open sesame", "other": "0ther"}
 SECRETS |= {"access_key": "AKIAEXAMPLE", "secret_key": "s3cret"}

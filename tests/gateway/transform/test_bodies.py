@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from gateway.bodies import DEEPEST, BodyFault, MadeBody, compile_body
 from gateway.exchange import Body, Exchange
 from gateway.model import EndpointDefinition
 from gateway.problems import Rejected
+from gateway.transform.bodies import DEEPEST, BodyFault, MadeBody, compile_body
 
 
 def kind(transform: str, **own: Any) -> MadeBody:

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from gateway.exchange import Body, Exchange, Outgoing
 from gateway.problems import Rejected
-from gateway.sigv4 import UNSIGNED, UNSIGNED_CHUNKS, Credentials, Signer, authorization
+from gateway.transform.sigv4 import UNSIGNED, UNSIGNED_CHUNKS, Credentials, Signer, authorization
 
 S3 = Credentials(
     "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "us-east-1", "s3"

@@ -16,9 +16,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from yarl import URL
 
-from gateway import sigv4
 from gateway.exchange import Exchange, Outgoing
 from gateway.problems import Fault, Rejected
+from gateway.transform import sigv4
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*secrets\.([A-Za-z0-9_-]{1,64})\s*\}\}")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.documents import MISSING, NotJson, PathFault, find, parse, path, render
+from gateway.transform.documents import MISSING, NotJson, PathFault, find, parse, path, render
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

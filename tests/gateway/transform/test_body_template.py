@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from gateway.body_template import TemplateFault, compile_template
 from gateway.exchange import Body, Exchange
 from gateway.problems import Rejected
+from gateway.transform.body_template import TemplateFault, compile_template
 
 NONE: Mapping[str, str] = {}
 HOSTILE = (
