@@ -37,7 +37,7 @@ from gateway.http import forwarded
 from gateway.ids import uuid7
 from gateway.model import ConnectorDefinition
 from gateway.problems import Rejected
-from gateway.upstream import host_fits
+from gateway.upstream.connections import host_fits
 
 _LISTS: Final = {"newest": sql.query("connectors.newest"), "name": sql.query("connectors.by_name")}
 _INSERT: Final = sql.query("connectors.insert")

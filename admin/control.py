@@ -8,16 +8,16 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.addresses import AddressPolicy
-from gateway.breaker import State
 from gateway.database import Database
 from gateway.explanation import Explainer
 from gateway.health import Health
 from gateway.identity.jwts import Tokens
 from gateway.limits.memory import Limiter
 from gateway.model import Plan
-from gateway.probe import Probe
 from gateway.secrets.vault import Vault
+from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.breaker import State
+from gateway.upstream.probe import Probe
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from admin.fields import Instant, Switch, Wire, choice, text
 from admin.pages import Page, PageQuery
 from admin.references import connector
 from admin.writes import writing
-from gateway.breaker import State
 from gateway.checks import Found, moment_of, together
 from gateway.problems import Rejected
+from gateway.upstream.breaker import State
 
 _LISTS: Final = {"newest": sql.query("health.newest"), "name": sql.query("health.by_name")}
 _ONE: Final = sql.query("health.one")

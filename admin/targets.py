@@ -12,7 +12,7 @@ from marshmallow import ValidationError, fields, validate
 
 from admin import hosts
 from admin.fields import Wire, count, text
-from gateway.upstream import host_fits
+from gateway.upstream.connections import host_fits
 
 MOST_TARGETS: Final = 32
 MOST_WEIGHT: Final = 1000

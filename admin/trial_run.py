@@ -18,16 +18,16 @@ from admin.described import exchange_of
 from admin.fields import sentence
 from admin.masks import Masks, readable
 from admin.publishing import COMPILES, placeholders
-from gateway.attempts import check_hosts
 from gateway.exchange import Exchange, Outgoing
 from gateway.http.wire import has_no_body
 from gateway.model import Connector, compile_connector
-from gateway.probe import STAGES, Probe
 from gateway.problems import Fault, Rejected
 from gateway.transform.request import Template
 from gateway.transform.routes import Pattern, Router
-from gateway.upstream import Target
-from gateway.upstream_answer import Answer, Bounds
+from gateway.upstream.answer import Answer, Bounds
+from gateway.upstream.attempts import check_hosts
+from gateway.upstream.connections import Target
+from gateway.upstream.probe import STAGES, Probe
 
 MOST_S: Final = 10.0
 """How long a test takes at most, in seconds."""

@@ -10,11 +10,11 @@ from functools import partial
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Any, ClassVar, Final
 
-from gateway.addresses import Address, Network
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.options import texts
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
+from gateway.upstream.addresses import Address, Network
 
 _MAPPED_BITS: Final = 96
 """Where an IPv4 address begins in its IPv4-mapped form."""

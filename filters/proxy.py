@@ -14,7 +14,7 @@ from gateway.exchange import Exchange, Proceed, Response
 from gateway.http.wire import has_no_body
 from gateway.runtime import Runtime
 from gateway.tunnel import Tunnel
-from gateway.upstream_answer import Bounds
+from gateway.upstream.answer import Bounds
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gateway.attempts import check_hosts
 from gateway.directory import open_secrets
 from gateway.exchange import Body, Exchange
 from gateway.ids import Random, uuid7
@@ -23,8 +22,9 @@ from gateway.model import Connector, Destination, compile_connector
 from gateway.problems import Rejected
 from gateway.secrets.vault import Vault
 from gateway.transform.request import Template
-from gateway.upstream import Target, Upstreams
-from gateway.upstream_answer import Bounds
+from gateway.upstream.answer import Bounds
+from gateway.upstream.attempts import check_hosts
+from gateway.upstream.connections import Target, Upstreams
 
 if TYPE_CHECKING:
     from gateway.settings import HealthSettings

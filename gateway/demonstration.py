@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gateway.addresses import AddressPolicy, Allowed
 from gateway.demo import DemoUpstream
 from gateway.exchange import Body, Outgoing
 from gateway.identity.jwts import Tokens
 from gateway.settings import ReferenceSettings, Settings
-from gateway.upstream import Target, Upstreams
-from gateway.upstream_answer import Bounds
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.answer import Bounds
+from gateway.upstream.connections import Target, Upstreams
 
 TEAM: Final = "demo"
 PORT: Final = 8090

@@ -22,7 +22,7 @@ from gateway.database import Database, RowFault
 from gateway.secrets.vault import Vault
 from gateway.settings import HealthSettings
 from gateway.tasks import Tasks
-from gateway.upstream import Upstreams
+from gateway.upstream.connections import Upstreams
 
 if TYPE_CHECKING:
     from gateway.database import Connection

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.attempts import Attempts
     from gateway.directory import Directory
     from gateway.identity.jwts import Tokens
     from gateway.limits.memory import Limiter
     from gateway.metrics import Metrics
+    from gateway.upstream.attempts import Attempts
     from gateway.usage import UsageWriter
 
 

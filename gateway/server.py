@@ -22,7 +22,6 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
-from gateway.addresses import hops
 from gateway.exchange import Body, Exchange, Proceed, Response, refusal
 from gateway.http import wire
 from gateway.http.batching import SMALL_BYTES, WriteBatch
@@ -30,10 +29,11 @@ from gateway.ids import Random, is_request_id, is_traceparent
 from gateway.inbound import CLOSE, KEEP, Connection, Done, Inbound
 from gateway.problems import Rejected
 from gateway.tunnel import Tunnels
+from gateway.upstream.addresses import hops
 
 if TYPE_CHECKING:
-    from gateway.addresses import Network
     from gateway.metrics import Metrics
+    from gateway.upstream.addresses import Network
 
 log = logging.getLogger(__name__)
 

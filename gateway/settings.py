@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any, Final
 
-from gateway.addresses import Allowed
-from gateway.breaker import BreakerSettings
 from gateway.identity.jwts import ALGORITHMS, HMAC, check_key
 from gateway.options import entries, number, raw, section, switch, text, texts, whole
 from gateway.secrets.files import check_path
+from gateway.upstream.addresses import Allowed
+from gateway.upstream.breaker import BreakerSettings
 
 _LISTEN: Final = re.compile(r"unix:/.+|(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}").fullmatch
 

@@ -17,7 +17,7 @@ from aiohttp.streams import StreamReader
 from gateway.http import wire
 from gateway.http.websocket import GOING_AWAY, SWITCHING, Frames
 from gateway.problems import Rejected
-from gateway.upstream_answer import BROKEN, Answer
+from gateway.upstream.answer import BROKEN, Answer
 
 if TYPE_CHECKING:
     from gateway.exchange import Body, Response

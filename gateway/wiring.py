@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from gateway import __version__
-from gateway.addresses import AddressPolicy, Allowed
-from gateway.attempts import Attempts
 from gateway.clock import SystemClock, utc_now
 from gateway.database import Database, DatabaseAway
 from gateway.directory import Directory
@@ -23,14 +21,16 @@ from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.limits.memory import Limiter
 from gateway.metrics import Metrics
 from gateway.model import Caller, Plan
-from gateway.probe import Probe
 from gateway.runtime import Runtime
 from gateway.secrets import key_ring
 from gateway.secrets.files import Permitted, SecretFiles
 from gateway.secrets.vault import MasterKey, Reference, Vault, VaultFault, decode_key, key_file
 from gateway.settings import Settings
 from gateway.tasks import Tasks
-from gateway.upstream import Upstreams
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.attempts import Attempts
+from gateway.upstream.connections import Upstreams
+from gateway.upstream.probe import Probe
 from gateway.usage import UsageWriter
 
 log = logging.getLogger(__name__)

@@ -33,13 +33,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 DOORS = {
-    "aiohttp.*Connector": {"gateway/upstream.py"},
-    "aiohttp.*Resolver": {"gateway/upstream.py"},
-    "aiohttp.Client*": {"gateway/upstream.py", "gateway/upstream_answer.py"},
-    "aiohttp.client*": {"gateway/upstream.py", "gateway/upstream_answer.py"},
-    "aiohttp.connector": {"gateway/upstream.py", "gateway/upstream_answer.py"},
-    "aiohttp.request": {"gateway/upstream.py"},
-    "aiohttp.resolver": {"gateway/upstream.py"},
+    "aiohttp.*Connector": {"gateway/upstream/connections.py"},
+    "aiohttp.*Resolver": {"gateway/upstream/connections.py"},
+    "aiohttp.Client*": {"gateway/upstream/connections.py", "gateway/upstream/answer.py"},
+    "aiohttp.client*": {"gateway/upstream/connections.py", "gateway/upstream/answer.py"},
+    "aiohttp.connector": {"gateway/upstream/connections.py", "gateway/upstream/answer.py"},
+    "aiohttp.request": {"gateway/upstream/connections.py"},
+    "aiohttp.resolver": {"gateway/upstream/connections.py"},
     "apispec": {"admin/json_schemas.py"},
     "asyncpg": {"gateway/database.py"},
     "cryptography": {"gateway/identity/jwts.py", "gateway/secrets/vault.py"},

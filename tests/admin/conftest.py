@@ -20,8 +20,6 @@ from aiohttp.test_utils import TestClient
 from admin.api import application
 from admin.control import Control
 from gateway import pipeline
-from gateway.addresses import AddressPolicy
-from gateway.attempts import Attempts
 from gateway.clock import SystemClock
 from gateway.database import Database
 from gateway.directory import Directory
@@ -32,12 +30,14 @@ from gateway.ids import uuid7
 from gateway.limits.memory import Limiter
 from gateway.metrics import Metrics
 from gateway.model import Plan
-from gateway.probe import Probe
 from gateway.runtime import Runtime
 from gateway.secrets.files import Permitted, SecretFiles
 from gateway.secrets.vault import MasterKey, Reference, Vault
 from gateway.settings import DEFAULT_PIPELINE, HealthSettings
-from gateway.upstream import Upstreams
+from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.attempts import Attempts
+from gateway.upstream.connections import Upstreams
+from gateway.upstream.probe import Probe
 from gateway.usage import UsageWriter
 from tests.admin.client import MAPS, START, Fetch, Make, Record, Tokened, User, Users
 from tests.admin.every_route import Parts

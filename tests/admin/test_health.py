@@ -13,9 +13,9 @@ from aiohttp.test_utils import TestClient
 from admin.api import application
 from admin.control import Control
 from admin.health import ALLOWED
-from gateway.addresses import AddressPolicy, Allowed
-from gateway.breaker import State
-from gateway.upstream import Upstreams
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.breaker import State
+from gateway.upstream.connections import Upstreams
 from tests.admin.client import Fetch, Make, User, Users
 from tests.admin.conftest import health_with
 from tests.gateway.trying import closed_port, status

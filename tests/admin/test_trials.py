@@ -13,8 +13,8 @@ from aiohttp.test_utils import TestClient
 from admin.api import application
 from admin.control import Control
 from admin.trials import ALLOWED
-from gateway.addresses import AddressPolicy, Allowed
-from gateway.probe import Probe
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.probe import Probe
 from tests.admin.client import Fetch, Make, Tokened, User
 from tests.admin.trying import ECHO, FIXED, TOKEN
 from tests.loopback import Call, Upstream

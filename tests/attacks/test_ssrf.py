@@ -11,9 +11,9 @@ import pytest
 from aiohttp.abc import ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from gateway.addresses import AddressPolicy, Allowed
 from gateway.problems import Rejected
-from gateway.upstream import Upstreams
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.connections import Upstreams
 from tests.attacks.private import HOSTS, NAMES, PUBLIC, PUBLIC_6
 from tests.dataplane import LOOPBACK, Gateway
 from tests.loopback import Upstream, message, saying

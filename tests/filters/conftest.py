@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.addresses import AddressPolicy, Allowed
-from gateway.attempts import Attempts
 from gateway.clock import Clock, SystemClock
 from gateway.database import Database
 from gateway.directory import Directory
@@ -19,7 +17,9 @@ from gateway.metrics import Metrics
 from gateway.model import Plan
 from gateway.runtime import Runtime
 from gateway.secrets.vault import MasterKey, Vault
-from gateway.upstream import Upstreams
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.attempts import Attempts
+from gateway.upstream.connections import Upstreams
 from gateway.usage import UsageWriter
 from gateway.wiring import Worker
 from tests.dataplane import LOOPBACK, Migrated, Rows, connect, working

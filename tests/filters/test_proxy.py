@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from filters.proxy import Options, Proxy
-from gateway.addresses import AddressPolicy
-from gateway.attempts import Attempts
 from gateway.clock import SystemClock
 from gateway.exchange import Exchange, Outgoing, Response
 from gateway.model import Plan
 from gateway.runtime import Runtime
-from gateway.upstream import Upstreams
+from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.attempts import Attempts
+from gateway.upstream.connections import Upstreams
 from tests.dataplane import assert_honest, caller, connector, endpoint, exchange, refusal_of
 from tests.dataplane import unreachable as unused
 from tests.loopback import Call, Upstream, saying

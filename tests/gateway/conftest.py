@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from gateway.addresses import AddressPolicy, Allowed
 from gateway.database import Database
 from gateway.embedded import Postgres
 from gateway.exchange import Proceed
 from gateway.ids import uuid7
 from gateway.metrics import Metrics
 from gateway.server import Server
-from gateway.upstream import Upstreams
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK, listening
 from tests.loopback import Client, Fields, Message
 

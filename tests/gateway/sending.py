@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from gateway.exchange import Body, Outgoing
 from gateway.problems import Rejected
-from gateway.upstream import Target, Upstreams
-from gateway.upstream_answer import Answer, Bounds
+from gateway.upstream.answer import Answer, Bounds
+from gateway.upstream.connections import Target, Upstreams
 from tests.loopback import Call, Upstream
 
 USUAL = Bounds(10, 10, 1000)

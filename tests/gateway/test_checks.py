@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from gateway.addresses import AddressPolicy
 from gateway.checks import DEGRADED, HEALTHY, UNHEALTHY, Checks, Found, judged, moment_of, together
 from gateway.ids import uuid7
 from gateway.options import load
 from gateway.secrets.vault import MasterKey, Vault
 from gateway.settings import HealthSettings
-from gateway.upstream import Upstreams
+from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.connections import Upstreams
 from tests.gateway.trying import closed_port, closes, hangs, status
 from tests.loopback import Upstream, saying
 

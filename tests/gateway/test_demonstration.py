@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway import demonstration
-from gateway.addresses import AddressPolicy, Allowed
 from gateway.demo import DemoUpstream
 from gateway.settings import Settings
+from gateway.upstream.addresses import AddressPolicy, Allowed
 from tests.e2e.process import Gateway
 
 

@@ -10,14 +10,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from gateway.addresses import AddressPolicy, Allowed
 from gateway.clock import SystemClock
 from gateway.database import Database
 from gateway.health import Health
 from gateway.options import load
 from gateway.secrets.vault import MasterKey, Vault
 from gateway.settings import HealthSettings
-from gateway.upstream import Upstreams
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK, Gateway, Migrated, Rows, connect, endpoint
 from tests.gateway.conftest import Stoppable
 from tests.gateway.trying import Hands, closed_port, status

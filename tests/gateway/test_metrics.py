@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from gateway.breaker import State
 from gateway.metrics import CONTENT_TYPE, OVERHEAD_SECONDS, SECONDS, Histogram, Metrics, expose
-from gateway.targets import Standing
+from gateway.upstream.breaker import State
+from gateway.upstream.targets import Standing
 
 NAMES = {
     "gateway_requests_total", "gateway_request_duration_seconds", "gateway_upstream_duration_seconds",

@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, cast
 
-from gateway.addresses import AddressPolicy, Allowed
-from gateway.attempts import Attempts, Lane
 from gateway.clock import Clock
 from gateway.exchange import Body, Exchange
 from gateway.metrics import Metrics
 from gateway.model import Connector
 from gateway.problems import Rejected
-from gateway.upstream import Upstreams
-from gateway.upstream_answer import Answer, Bounds
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.answer import Answer, Bounds
+from gateway.upstream.attempts import Attempts, Lane
+from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK, connector, endpoint, exchange
 from tests.loopback import Call, Fields, Script, saying
 

@@ -13,9 +13,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from gateway.addresses import AddressPolicy, Allowed
 from gateway.identity.jwts import TokenFault, TokenRules, Tokens, TrustedKey
-from gateway.upstream import Upstreams
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.connections import Upstreams
 
 RULES = TokenRules("https://issuer.example", "gateway")
 RSA = rsa.generate_private_key(65537, 2048)

@@ -13,7 +13,7 @@ from gateway.model import ConnectorDefinition, EndpointDefinition, compile_conne
 from gateway.problems import Rejected
 from gateway.transform.request import AuthFault, Mapped, MappingFault, compile_mapping
 from gateway.transform.sigv4 import Credentials, authorization
-from gateway.upstream import Target
+from gateway.upstream.connections import Target
 from tests.dataplane import TEAM, endpoint, exchange, snapshot
 from tests.loopback import Fields
 

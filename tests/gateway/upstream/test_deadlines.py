@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from gateway.deadlines import TICK_S, Deadlines
+from gateway.upstream.deadlines import TICK_S, Deadlines
 
 
 class Waiting:

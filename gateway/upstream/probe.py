@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal
 
-from gateway.addresses import AddressPolicy
-from gateway.upstream import Target, Upstreams
+from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.connections import Target, Upstreams
 
 Stage = Literal["address", "connect", "tls"]
 STAGES: Final[tuple[Stage, ...]] = ("address", "connect", "tls")

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Final
 
 from gateway.options import number, whole
-from gateway.window import Window
+from gateway.upstream.window import Window
 
 _SOON_S: Final = 1.0
 """When to come back while every probe is under way: any of them may end at any time."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gateway.breaker import Breaker, BreakerSettings, State
 from gateway.problems import Rejected
-from gateway.upstream import Target
+from gateway.upstream.breaker import Breaker, BreakerSettings, State
+from gateway.upstream.connections import Target
 
 if TYPE_CHECKING:
     from gateway.model import Connector, Destination

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.addresses import AddressPolicy, Allowed
 from gateway.exchange import Outgoing
-from gateway.probe import STAGES, Probe
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.probe import STAGES, Probe
 from tests.dataplane import LOOPBACK
 from tests.gateway.sending import refused, sent
-from tests.gateway.test_upstream_hostile import self_signed
+from tests.gateway.upstream.test_connections_hostile import self_signed
 from tests.loopback import Upstream
 
 POLICY = AddressPolicy(map(Allowed.parse, LOOPBACK))

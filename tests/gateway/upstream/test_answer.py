@@ -10,8 +10,8 @@ import pytest
 
 from gateway.exchange import Body, Outgoing
 from gateway.problems import Rejected
-from gateway.upstream import Upstreams
-from gateway.upstream_answer import Bounds
+from gateway.upstream.answer import Bounds
+from gateway.upstream.connections import Upstreams
 from tests.gateway.sending import USUAL, ask, break_after, refused, sent, target, whole
 from tests.loopback import Call, Upstream, chunked, saying
 

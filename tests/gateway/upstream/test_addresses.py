@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.addresses import AddressPolicy, AddressRefused, Allowed, hops
+from gateway.upstream.addresses import AddressPolicy, AddressRefused, Allowed, hops
 
 STRICT = AddressPolicy()
 

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from gateway.exchange import RawHeaders
-from gateway.window import Window
+from gateway.upstream.window import Window
 
 IDEMPOTENT: Final = frozenset(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"])
 """Methods that may be repeated (RFC 9110 9.2.2)."""

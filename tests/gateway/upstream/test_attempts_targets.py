@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.breaker import State
+from gateway.upstream.breaker import State
 from tests.gateway.trying import (
     KEY,
     Hands,

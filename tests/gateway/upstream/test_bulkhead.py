@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.bulkhead import Bulkhead
 from gateway.problems import Rejected
+from gateway.upstream.bulkhead import Bulkhead
 
 LONG_S = 30.0
 

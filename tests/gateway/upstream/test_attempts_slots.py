@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from gateway.breaker import BreakerSettings
 from gateway.clock import SystemClock
 from gateway.exchange import Exchange
 from gateway.problems import Rejected
+from gateway.upstream.breaker import BreakerSettings
 from tests.gateway.sending import whole
 from tests.gateway.trying import (
     Eventually,

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.breaker import BreakerSettings, State
 from gateway.exchange import Body
 from gateway.problems import Rejected
+from gateway.upstream.breaker import BreakerSettings, State
 from tests.gateway.sending import Source, whole
 from tests.gateway.trying import (
     Eventually,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.breaker import BreakerSettings
 from gateway.exchange import Body
+from gateway.upstream.breaker import BreakerSettings
 from tests.dataplane import connector, endpoint
 from tests.gateway.sending import Source
 from tests.gateway.trying import (

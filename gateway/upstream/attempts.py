@@ -12,15 +12,15 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gateway.breaker import BreakerSettings, State
-from gateway.bulkhead import Bulkhead
 from gateway.clock import Clock
 from gateway.exchange import Exchange
 from gateway.problems import Rejected
-from gateway.retries import Budget, backoff_s, has_key, may_pass, may_repeat, retry_after_s
-from gateway.targets import Place, Standing, Targets, nothing_ails
-from gateway.upstream import Upstreams, host_fits
-from gateway.upstream_answer import Answer, Blameless, Bounds
+from gateway.upstream.answer import Answer, Blameless, Bounds
+from gateway.upstream.breaker import BreakerSettings, State
+from gateway.upstream.bulkhead import Bulkhead
+from gateway.upstream.connections import Upstreams, host_fits
+from gateway.upstream.retries import Budget, backoff_s, has_key, may_pass, may_repeat, retry_after_s
+from gateway.upstream.targets import Place, Standing, Targets, nothing_ails
 
 if TYPE_CHECKING:
     from gateway.metrics import Metrics

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.breaker import Breaker, BreakerSettings, State
+from gateway.upstream.breaker import Breaker, BreakerSettings, State
 
 SETTINGS = BreakerSettings()
 STEPS = ("begin", "good", "bad", "gone", "spoil", "wait")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.breaker import BreakerSettings, State
 from gateway.problems import Rejected
-from gateway.targets import Place, Targets
+from gateway.upstream.breaker import BreakerSettings, State
+from gateway.upstream.targets import Place, Targets
 from tests.dataplane import connector
 
 SETTINGS = BreakerSettings()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.window import Window
+from gateway.upstream.window import Window
 
 SPAN_S, SLICE_S = 10.0, 1.0
 STEPS = st.tuples(st.floats(0, 4), st.booleans())

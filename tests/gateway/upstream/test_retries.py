@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.exchange import RawHeaders
-from gateway.retries import Budget, backoff_s, has_key, may_pass, may_repeat, retry_after_s
+from gateway.upstream.retries import Budget, backoff_s, has_key, may_pass, may_repeat, retry_after_s
 
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")  # RFC 9110 9.2.2
 UNSAFE = ("POST", "PATCH", "CONNECT", "QUERY", "get", "")

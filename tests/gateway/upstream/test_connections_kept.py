@@ -10,7 +10,7 @@ import pytest
 
 from gateway.exchange import Body, Outgoing
 from gateway.problems import Rejected
-from gateway.upstream import Upstreams
+from gateway.upstream.connections import Upstreams
 from tests.gateway.sending import USUAL, Source, refused, target, whole
 from tests.loopback import Call, Upstream, saying
 

@@ -16,10 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gateway.addresses import AddressPolicy, Allowed
 from gateway.exchange import Body, Outgoing
-from gateway.upstream import Upstreams
-from gateway.upstream_answer import Bounds
+from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.answer import Bounds
+from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK
 from tests.gateway.sending import USUAL, break_after, refused, target
 from tests.loopback import Call, Upstream, saying

@@ -3,7 +3,7 @@
 `ClientSession` is skipped: it has a cookie jar, follows redirects, re-sends on its own and costs
 more than all of the gateway. The names used here (`TCPConnector.connect`, `set_response_params`,
 `protocol.read`) are semi-public: aiohttp is pinned to a minor version, and the contract tests in
-tests/gateway/test_upstream.py fail when they move.
+tests/gateway/upstream/test_connections.py fail when they move.
 """
 
 from __future__ import annotations
@@ -23,15 +23,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 from yarl import URL
 
-from gateway.addresses import AddressPolicy, AddressRefused
-from gateway.deadlines import Deadlines
 from gateway.exchange import Body, Outgoing
 from gateway.http import websocket, wire
 from gateway.http.batching import SMALL_BYTES, WriteBatch
 from gateway.problems import Rejected
-from gateway.retries import IDEMPOTENT
 from gateway.tasks import Tasks
-from gateway.upstream_answer import (
+from gateway.upstream.addresses import AddressPolicy, AddressRefused
+from gateway.upstream.answer import (
     BROKEN,
     Answer,
     Blameless,
@@ -39,6 +37,8 @@ from gateway.upstream_answer import (
     DeadlinePassed,
     UpstreamProtocol,
 )
+from gateway.upstream.deadlines import Deadlines
+from gateway.upstream.retries import IDEMPOTENT
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MOST_FETCHED_BYTES: Final = 1 << 20
