@@ -19,7 +19,7 @@ from gateway.logs import access_fields
 from gateway.options import whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
-from gateway.usage import UsageRecord
+from gateway.usage.writer import UsageRecord
 
 log = logging.getLogger("gateway.access")
 

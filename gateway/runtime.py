@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gateway.limits.memory import Limiter
     from gateway.metrics import Metrics
     from gateway.upstream.attempts import Attempts
-    from gateway.usage import UsageWriter
+    from gateway.usage.writer import UsageWriter
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.attempts import Attempts
 from gateway.upstream.connections import Upstreams
 from gateway.upstream.probe import Probe
-from gateway.usage import UsageWriter
+from gateway.usage.writer import UsageWriter
 
 log = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ from gateway.upstream.addresses import AddressPolicy
 from gateway.upstream.attempts import Attempts
 from gateway.upstream.connections import Upstreams
 from gateway.upstream.probe import Probe
-from gateway.usage import UsageWriter
+from gateway.usage.writer import UsageWriter
 from tests.admin.client import MAPS, START, Fetch, Make, Record, Tokened, User, Users
 from tests.admin.every_route import Parts
 

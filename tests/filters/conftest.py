@@ -20,7 +20,7 @@ from gateway.secrets.vault import MasterKey, Vault
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.attempts import Attempts
 from gateway.upstream.connections import Upstreams
-from gateway.usage import UsageWriter
+from gateway.usage.writer import UsageWriter
 from gateway.wiring import Worker
 from tests.dataplane import LOOPBACK, Migrated, Rows, connect, working
 
