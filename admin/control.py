@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.database import Database
 from gateway.explanation import Explainer
-from gateway.health import Health
+from gateway.health.active import Health
 from gateway.identity.jwts import Tokens
 from gateway.limits.memory import Limiter
 from gateway.model import Plan

@@ -21,7 +21,7 @@ from admin.fields import Instant, Switch, Wire, choice, text
 from admin.pages import Page, PageQuery
 from admin.references import connector
 from admin.writes import writing
-from gateway.checks import Found, moment_of, together
+from gateway.health.checks import Found, moment_of, together
 from gateway.problems import Rejected
 from gateway.upstream.breaker import State
 

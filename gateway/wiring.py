@@ -16,7 +16,7 @@ from gateway import __version__
 from gateway.clock import SystemClock, utc_now
 from gateway.database import Database, DatabaseAway
 from gateway.directory import Directory
-from gateway.health import Health
+from gateway.health.active import Health
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.limits.memory import Limiter
 from gateway.metrics import Metrics

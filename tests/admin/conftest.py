@@ -24,7 +24,7 @@ from gateway.clock import SystemClock
 from gateway.database import Database
 from gateway.directory import Directory
 from gateway.explanation import Explainer
-from gateway.health import Health
+from gateway.health.active import Health
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.ids import uuid7
 from gateway.limits.memory import Limiter

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.database import Database
-from gateway.health import Health
+from gateway.health.active import Health
 from gateway.options import load
 from gateway.secrets.vault import MasterKey, Vault
 from gateway.settings import HealthSettings

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 import sql
-from gateway.checks import UNHEALTHY, Checks, Found, judged, together
 from gateway.clock import Clock, utc_now
 from gateway.database import Database, RowFault
+from gateway.health.checks import UNHEALTHY, Checks, Found, judged, together
 from gateway.secrets.vault import Vault
 from gateway.settings import HealthSettings
 from gateway.tasks import Tasks

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from gateway.checks import DEGRADED, HEALTHY, UNHEALTHY, Checks, Found, judged, moment_of, together
+from gateway.health.checks import (
+    DEGRADED,
+    HEALTHY,
+    UNHEALTHY,
+    Checks,
+    Found,
+    judged,
+    moment_of,
+    together,
+)
 from gateway.ids import uuid7
 from gateway.options import load
 from gateway.secrets.vault import MasterKey, Vault
