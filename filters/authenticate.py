@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar, Final
 
-from gateway import browsers
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.identity import keys
 from gateway.identity.jwts import TokenFault
@@ -28,6 +27,7 @@ from gateway.model import Caller
 from gateway.options import text, texts, whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
+from gateway.server import browsers
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.http.wire import has_no_body
 from gateway.runtime import Runtime
-from gateway.tunnel import Tunnel
+from gateway.server.tunnel import Tunnel
 from gateway.upstream.answer import Bounds
 
 

@@ -17,7 +17,7 @@ from gateway.limits.memory import Standing
 from gateway.options import switch
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
-from gateway.server import FAULT
+from gateway.server.server import FAULT
 from gateway.transform import envelope
 from gateway.transform.request import HOP_BY_HOP, VIA
 

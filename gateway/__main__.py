@@ -25,12 +25,12 @@ from gateway.demonstration import DemoFault
 from gateway.embedded import EmbeddedFault, Postgres, data_directory
 from gateway.explanation import Explainer
 from gateway.identity.jwts import TokenFault
-from gateway.listeners import ListenFault
 from gateway.options import OptionFaults
 from gateway.pipeline import Stage
 from gateway.secrets import key_ring
 from gateway.secrets.rotation import Outcome, rotate
 from gateway.secrets.vault import VaultFault
+from gateway.server.listeners import ListenFault
 from gateway.serving import Plan, serve
 from gateway.settings import Settings
 from gateway.wiring import MASTER_KEY_FILE, Worker, tokens_of, vault_of

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.limits.memory import Standing
     from gateway.model import Caller, Connector, Endpoint
     from gateway.runtime import Runtime
-    from gateway.tunnel import Tunnel
+    from gateway.server.tunnel import Tunnel
 
 RawHeaders = list[tuple[bytes, bytes]]
 _PATIENCE_S: Final = 30.0

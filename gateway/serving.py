@@ -18,13 +18,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gateway import demonstration, listeners, logs, pipeline, status, wiring
+from gateway import demonstration, logs, pipeline, wiring
 from gateway.console import Screen, complain
 from gateway.database import Database
 from gateway.demo import DemoUpstream
 from gateway.embedded import Postgres
 from gateway.pipeline import Stage
-from gateway.server import DATA_PLANE, Server
+from gateway.server import listeners, status
+from gateway.server.server import DATA_PLANE, Server
 from gateway.settings import Settings
 from gateway.tasks import Tasks
 from gateway.wiring import Worker

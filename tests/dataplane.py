@@ -23,7 +23,7 @@ from gateway.model import Caller, Connector, Plan, compile_connector
 from gateway.options import load
 from gateway.problems import Rejected
 from gateway.secrets.vault import Vault
-from gateway.server import Server
+from gateway.server.server import Server
 from gateway.settings import DEFAULT_PIPELINE, Settings
 from gateway.wiring import Worker
 from tests.loopback import PATIENCE_S, Client, Fields, Message

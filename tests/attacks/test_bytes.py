@@ -124,7 +124,7 @@ async def assert_next_is_answered(client: Client, key: bytes) -> None:
 async def test_byte_in_a_request_makes_one_message_or_none(
     gateway: Start, strict: StrictUpstream, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr("gateway.inbound._LINGER_S", 0.1)
+    monkeypatch.setattr("gateway.server.connection._LINGER_S", 0.1)
     running = await gateway(**SETTINGS)
     key = await credential(running, strict)
     statuses = set()

@@ -17,7 +17,7 @@ from filters import trace
 from filters.trace import Options, Trace
 from gateway import pipeline
 from gateway.options import OptionFaults
-from gateway.server import Server
+from gateway.server.server import Server
 from tests.dataplane import Migrated, Rows, assert_honest, connect, endpoint, exchange, listening
 from tests.dataplane import working as worker_at
 from tests.gateway.trying import closed_port, status

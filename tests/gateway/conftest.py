@@ -16,7 +16,7 @@ from gateway.embedded import Postgres
 from gateway.exchange import Proceed
 from gateway.ids import uuid7
 from gateway.metrics import Metrics
-from gateway.server import Server
+from gateway.server.server import Server
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK, listening

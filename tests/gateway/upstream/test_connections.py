@@ -44,7 +44,7 @@ class _Flow:
 
 
 def test_names_of_aiohttp_that_are_public_by_custom_only_are_there() -> None:
-    """Each is used by gateway/upstream/connections.py or gateway/inbound.py; aiohttp is pinned to a minor."""
+    """Each is used by gateway/upstream/connections.py or gateway/server/connection.py; aiohttp is pinned to a minor."""
     assert aiohttp.__version__.startswith("3.14.")
     assert list(inspect.signature(TCPConnector.connect).parameters) == [
         "self", "req", "traces", "timeout"

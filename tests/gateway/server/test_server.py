@@ -14,10 +14,10 @@ import pytest
 from aiohttp import web
 
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.listeners import bind
 from gateway.metrics import Metrics
 from gateway.problems import Rejected
-from gateway.server import Server
+from gateway.server.listeners import bind
+from gateway.server.server import Server
 from tests.loopback import Client, Fields, Message, chunked, request
 
 Serve = Callable[..., Awaitable[Any]]

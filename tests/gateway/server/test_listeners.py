@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from gateway.listeners import ListenFault, address, bind
+from gateway.server.listeners import ListenFault, address, bind
 
 
 @pytest.fixture

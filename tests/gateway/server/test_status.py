@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import Metrics
-from gateway.status import application
+from gateway.server.status import application
 
 
 async def test_liveness_depends_on_nothing_and_readiness_says_why_not(aiohttp_client: Any) -> None:

@@ -21,8 +21,8 @@ from gateway.upstream.answer import BROKEN, Answer
 
 if TYPE_CHECKING:
     from gateway.exchange import Body, Response
-    from gateway.inbound import Inbound
     from gateway.metrics import Metrics
+    from gateway.server.connection import Inbound
 
 log = logging.getLogger(__name__)
 

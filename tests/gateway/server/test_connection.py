@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
-from gateway import inbound
 from gateway.exchange import Exchange, Response
+from gateway.server import connection as inbound
 from tests.loopback import chunked, request
 
 Serve = Callable[..., Awaitable[Any]]

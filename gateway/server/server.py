@@ -26,9 +26,9 @@ from gateway.exchange import Body, Exchange, Proceed, Response, refusal
 from gateway.http import wire
 from gateway.http.batching import SMALL_BYTES, WriteBatch
 from gateway.ids import Random, is_request_id, is_traceparent
-from gateway.inbound import CLOSE, KEEP, Connection, Done, Inbound
 from gateway.problems import Rejected
-from gateway.tunnel import Tunnels
+from gateway.server.connection import CLOSE, KEEP, Connection, Done, Inbound
+from gateway.server.tunnel import Tunnels
 from gateway.upstream.addresses import hops
 
 if TYPE_CHECKING:

@@ -169,7 +169,7 @@ async def test_upgrade_is_not_taken_and_what_follows_is_a_request(serve: Serve) 
 async def test_body_that_was_not_read_ends_the_connection_after_the_answer(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.inbound._LINGER_S", 0.1)
+    monkeypatch.setattr("gateway.server.connection._LINGER_S", 0.1)
 
     async def refuse(_exchange: Exchange) -> Response:
         raise Rejected("payload_too_large", "No.")
@@ -249,7 +249,7 @@ async def test_answer_to_http_1_0_that_breaks_off_ends_in_a_reset(serve: Serve) 
 async def test_head_that_does_not_come_to_its_end_is_not_waited_for(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.inbound._HEAD_S", 0.05)
+    monkeypatch.setattr("gateway.server.connection._HEAD_S", 0.05)
     recorder = Recorder()
     client = await (await serve(recorder)).client()
     await client.request("GET", X)

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.browsers import Offer, take_offer, take_parameter
 from gateway.exchange import Response
+from gateway.server.browsers import Offer, take_offer, take_parameter
 from tests.dataplane import exchange
 
 CREDENTIAL = "gw_abcdefgh_secret"
