@@ -21,7 +21,7 @@ from gateway.admin_client import CallFault, local_url
 from gateway.config import read
 from gateway.console import Screen, complain
 from gateway.database import Database, DatabaseAway, MigrationFault
-from gateway.demonstration import DemoFault
+from gateway.demo.preparing import DemoFault
 from gateway.embedded import EmbeddedFault, Postgres, data_directory
 from gateway.explanation import Explainer
 from gateway.identity.jwts import TokenFault

@@ -18,10 +18,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gateway import demonstration, logs, pipeline, wiring
+from gateway import logs, pipeline, wiring
 from gateway.console import Screen, complain
 from gateway.database import Database
-from gateway.demo import DemoUpstream
+from gateway.demo import preparing
+from gateway.demo.upstream import DemoUpstream
 from gateway.embedded import Postgres
 from gateway.pipeline import Stage
 from gateway.server import listeners, status
@@ -86,14 +87,14 @@ async def serve(plan: Plan, make_admin: MakeAdmin, screen: Screen) -> int:
 
 
 async def _with_demo(plan: Plan, stack: AsyncExitStack) -> tuple[Plan, DemoUpstream]:
-    demo = await stack.enter_async_context(demonstration.upstream())
-    settings = demonstration.settings_for(plan.settings, demo)
-    environ = demonstration.environment_for(plan.environ)
+    demo = await stack.enter_async_context(preparing.upstream())
+    settings = preparing.settings_for(plan.settings, demo)
+    environ = preparing.environment_for(plan.environ)
     return dataclasses.replace(plan, settings=settings, environ=environ), demo
 
 
 async def _show_demo(plan: Plan, demo: DemoUpstream, worker: Worker, authority: str) -> None:
-    key = await demonstration.prepare(demo, worker.runtime.tokens, authority, plan.data)
+    key = await preparing.prepare(demo, worker.runtime.tokens, authority, plan.data)
     complain(
         f"the demo upstream is http://127.0.0.1:{demo.port}; call it through the gateway:\n"
         f"  curl http://{authority}{plan.settings.server.base_path}{DATA_PLANE}/demo/json "

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import demonstration
-from gateway.demo import DemoUpstream
+from gateway.demo import preparing
+from gateway.demo.upstream import DemoUpstream
 from gateway.settings import Settings
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from tests.e2e.process import Gateway
@@ -105,7 +105,7 @@ def test_demo_opens_loopback_for_its_own_upstream_only() -> None:
     demo = DemoUpstream("a secret")
     demo.port = 8090
 
-    settings = demonstration.settings_for(Settings(), demo)
+    settings = preparing.settings_for(Settings(), demo)
 
     policy = AddressPolicy(map(Allowed.parse, settings.upstream.allow_networks))
     assert policy.permits_host("127.0.0.1", 8090)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gateway.demo import DemoUpstream
+from gateway.demo.upstream import DemoUpstream
 from gateway.exchange import Body, Outgoing
 from gateway.identity.jwts import Tokens
 from gateway.settings import ReferenceSettings, Settings

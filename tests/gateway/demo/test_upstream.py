@@ -13,8 +13,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
-from gateway import demo
-from gateway.demo import DemoUpstream
+from gateway.demo import upstream as demo
+from gateway.demo.upstream import DemoUpstream
 
 SECRET = "demo-secret"
 BEARER = {"Authorization": f"Bearer {SECRET}"}
