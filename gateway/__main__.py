@@ -22,18 +22,18 @@ from gateway.config import read
 from gateway.console import Screen, complain
 from gateway.database import Database, DatabaseAway, MigrationFault
 from gateway.demo.preparing import DemoFault
-from gateway.embedded import EmbeddedFault, Postgres, data_directory
 from gateway.explanation import Explainer
 from gateway.identity.jwts import TokenFault
+from gateway.lifecycle.embedded import EmbeddedFault, Postgres, data_directory
+from gateway.lifecycle.serving import Plan, serve
+from gateway.lifecycle.wiring import MASTER_KEY_FILE, Worker, tokens_of, vault_of
 from gateway.options import OptionFaults
 from gateway.pipeline import Stage
 from gateway.secrets import key_ring
 from gateway.secrets.rotation import Outcome, rotate
 from gateway.secrets.vault import VaultFault
 from gateway.server.listeners import ListenFault
-from gateway.serving import Plan, serve
 from gateway.settings import Settings
-from gateway.wiring import MASTER_KEY_FILE, Worker, tokens_of, vault_of
 
 _FAULTS = (
     DatabaseAway, DemoFault, EmbeddedFault, ListenFault, MigrationFault, TemplateFault, TokenFault,

@@ -19,7 +19,7 @@ import uvloop
 from hypothesis import HealthCheck, settings
 
 from gateway.database import Database
-from gateway.embedded import Postgres
+from gateway.lifecycle.embedded import Postgres
 from gateway.settings import DEFAULT_PIPELINE
 from tests.dataplane import Gateway, running
 from tests.loopback import Upstream

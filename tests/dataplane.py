@@ -15,17 +15,18 @@ import orjson
 import pytest
 from multidict import CIMultiDict
 
-from gateway import pipeline, wiring
+from gateway import pipeline
 from gateway.exchange import Body, Exchange, Filter, Proceed, Response
 from gateway.identity import keys
 from gateway.ids import uuid7
+from gateway.lifecycle import wiring
+from gateway.lifecycle.wiring import Worker
 from gateway.model import Caller, Connector, Plan, compile_connector
 from gateway.options import load
 from gateway.problems import Rejected
 from gateway.secrets.vault import Vault
 from gateway.server.server import Server
 from gateway.settings import DEFAULT_PIPELINE, Settings
-from gateway.wiring import Worker
 from tests.loopback import PATIENCE_S, Client, Fields, Message
 
 TEAM = "red"

@@ -20,7 +20,7 @@ from aiohttp import DummyCookieJar
 import sql
 from admin.api import application
 from gateway.database import SCHEMA, Database, Row
-from gateway.embedded import Postgres
+from gateway.lifecycle.embedded import Postgres
 from tests.admin.client import Tokened, User
 from tests.admin.conftest import control_with
 

@@ -12,6 +12,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.database import Database
 from gateway.directory import Directory
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
+from gateway.lifecycle.wiring import Worker
 from gateway.limits.memory import Limiter
 from gateway.metrics import Metrics
 from gateway.model import Plan
@@ -21,7 +22,6 @@ from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.attempts import Attempts
 from gateway.upstream.connections import Upstreams
 from gateway.usage.writer import UsageWriter
-from gateway.wiring import Worker
 from tests.dataplane import LOOPBACK, Migrated, Rows, connect, working
 
 

@@ -14,9 +14,9 @@ from filters.authenticate import Authenticate, Options
 from gateway.exchange import Exchange
 from gateway.identity import keys
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
+from gateway.lifecycle.wiring import Worker
 from gateway.options import OptionFaults, load
 from gateway.runtime import Runtime
-from gateway.wiring import Worker
 from tests.dataplane import TEAM, Rows, answering, assert_honest, exchange, refusal_of
 from tests.loopback import Fields
 

@@ -6,8 +6,8 @@ import pytest
 
 from filters.resolve import Options, Resolve
 from gateway.exchange import Exchange
+from gateway.lifecycle.wiring import Worker
 from gateway.runtime import Runtime
-from gateway.wiring import Worker
 from tests.dataplane import (
     Rows,
     answering,

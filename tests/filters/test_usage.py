@@ -12,10 +12,10 @@ import pytest
 
 from filters.usage import Options, Usage
 from gateway.exchange import Body, Exchange, Proceed, Response
+from gateway.lifecycle.wiring import Worker
 from gateway.options import OptionFaults, load
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
-from gateway.wiring import Worker
 from tests.dataplane import KEY_ID, Rows, answering, assert_honest, connector, exchange
 
 AT = connector("http://127.0.0.1")

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from gateway.database import Database
-from gateway.embedded import Postgres
 from gateway.exchange import Proceed
 from gateway.ids import uuid7
+from gateway.lifecycle.embedded import Postgres
 from gateway.metrics import Metrics
 from gateway.server.server import Server
 from gateway.upstream.addresses import AddressPolicy, Allowed

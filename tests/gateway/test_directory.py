@@ -14,9 +14,9 @@ from uuid import UUID
 import pytest
 
 from gateway.directory import Directory, Draft, KeyRecord
+from gateway.lifecycle.wiring import Worker
 from gateway.model import Connector
 from gateway.problems import Rejected
-from gateway.wiring import Worker
 from tests.dataplane import TEAM, Migrated, Rows, connect, endpoint, snapshot, working
 
 URL = "http://127.0.0.1:9"

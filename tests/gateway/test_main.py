@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from gateway.__main__ import main
-from gateway.embedded import Postgres
+from gateway.lifecycle.embedded import Postgres
 from gateway.secrets import key_ring
 
 

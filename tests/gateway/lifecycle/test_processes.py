@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from gateway import processes
-from gateway.processes import ProcessFault
+from gateway.lifecycle import processes
+from gateway.lifecycle.processes import ProcessFault
 
 PYTHON = sys.executable
 
@@ -78,7 +78,7 @@ async def test_server_ends_with_its_parent(tmp_path: Path, eventually: Callable[
     told = tmp_path / "pid"
     code = textwrap.dedent(f"""
         import asyncio, pathlib, sys
-        from gateway import processes
+        from gateway.lifecycle import processes
         async def main():
             child = "import time; time.sleep(600)"
             server, _ = await processes.run(

@@ -14,8 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway import wiring
 from gateway.identity.jwts import TokenFault
+from gateway.lifecycle import wiring
 from gateway.options import load
 from gateway.secrets.vault import VaultFault
 from gateway.settings import Settings

@@ -20,16 +20,16 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from gateway.embedded import EmbeddedFault, Postgres, Valkey, binaries, data_directory
+from gateway.lifecycle.embedded import EmbeddedFault, Postgres, Valkey, binaries, data_directory
 
 ROOT = os.geteuid() == 0
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 OPTIONS = {"fsync": "off", "shared_buffers": "16MB", "max_connections": "20"}
 
 RUN_UNTIL_STDIN_ENDS = """
 import asyncio, os, sys, uvloop
 from pathlib import Path
-from gateway.embedded import Postgres
+from gateway.lifecycle.embedded import Postgres
 
 async def main():
     async with Postgres(Path(sys.argv[1]), os.environ, {"fsync": "off"}) as postgres:
@@ -298,7 +298,7 @@ async def test_server_is_never_roots_and_no_directory_above_it_changes(place: Pa
 async def test_binaries_out_of_the_accounts_reach_are_copied_once(place: Path) -> None:
     closed, data = place / "closed", place / "data"
     closed.mkdir(0o700)
-    package = binaries({}).parents[1]
+    package = binaries({}).parents[2]
     shutil.copytree(package, closed / package.name)
     shutil.copytree(f"{package}.libs", closed / f"{package.name}.libs")
     environ = {"GATEWAY_PG_BINDIR": str(closed / package.name / "pginstall/bin")}

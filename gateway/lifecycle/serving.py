@@ -18,18 +18,19 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gateway import logs, pipeline, wiring
+from gateway import logs, pipeline
 from gateway.console import Screen, complain
 from gateway.database import Database
 from gateway.demo import preparing
 from gateway.demo.upstream import DemoUpstream
-from gateway.embedded import Postgres
+from gateway.lifecycle import wiring
+from gateway.lifecycle.embedded import Postgres
+from gateway.lifecycle.wiring import Worker
 from gateway.pipeline import Stage
 from gateway.server import listeners, status
 from gateway.server.server import DATA_PLANE, Server
 from gateway.settings import Settings
 from gateway.tasks import Tasks
-from gateway.wiring import Worker
 
 log = logging.getLogger(__name__)
 

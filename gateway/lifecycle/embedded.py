@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
 
-from gateway import processes
-from gateway.processes import ProcessFault
+from gateway.lifecycle import processes
+from gateway.lifecycle.processes import ProcessFault
 
 START_TIMEOUT_S: Final = 60.0
 SOCKET_PATH_LIMIT_BYTES: Final = 103  # macOS; Linux takes four more
