@@ -16,8 +16,9 @@ import uvloop
 from admin.api import application as admin_application
 from admin.control import Control
 from admin.template_documents import TemplateFault, check_all
-from gateway import __version__, declarative, pipeline
-from gateway.admin_client import CallFault, local_url
+from gateway import __version__, pipeline
+from gateway.commands import declarative
+from gateway.commands.admin_client import CallFault, local_url
 from gateway.config import read
 from gateway.console import Screen, complain
 from gateway.database import Database, DatabaseAway, MigrationFault

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.admin_client import AdminClient, CallFault
+from gateway.commands.admin_client import AdminClient, CallFault
+from gateway.commands.state_files import StateFiles
 from gateway.console import Output, complain
-from gateway.state_files import StateFiles
 
 Access = Callable[[argparse.Namespace, Mapping[str, str], str], tuple[str, str]]
 """Gives the local gateway's URL and a token with a role, for somebody who has given neither."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.commands.state_files import STDIN, StateFiles
 from gateway.options import OptionFaults
-from gateway.state_files import STDIN, StateFiles
 
 
 def written(folder: Path, **files: str) -> Path:

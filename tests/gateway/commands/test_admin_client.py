@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.admin_client import AdminClient, CallFault, local_url
+from gateway.commands.admin_client import AdminClient, CallFault, local_url
 
 TOKEN = "a-token-that-nobody-shall-see"
 Serve = Callable[..., Any]

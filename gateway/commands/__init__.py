@@ -1,0 +1,1 @@
+"""The commands of the command line that work through the admin API. Used by `__main__` alone."""
