@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.database import Database
-from gateway.explanation import Explainer
+from gateway.explain.explanation import Explainer
 from gateway.health.active import Health
 from gateway.identity.jwts import Tokens
 from gateway.limits.memory import Limiter

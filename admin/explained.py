@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from admin.masks import Masks, readable
 from gateway.exchange import Exchange
-from gateway.explanation import MASK, Explanation, Place, Verdict
+from gateway.explain.explanation import MASK, Explanation, Place, Verdict
 from gateway.limits.memory import Rate, Standing
 from gateway.model import Caller
 from gateway.problems import Rejected

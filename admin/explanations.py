@@ -20,7 +20,7 @@ from admin.explained import document
 from admin.fields import METHODS, Wire, choice, is_id, matches, text
 from admin.references import connector
 from gateway.exchange import Exchange
-from gateway.explanation import ByKey, ByUser
+from gateway.explain.explanation import ByKey, ByUser
 from gateway.identity.jwts import ROLES
 from gateway.problems import Rejected
 from gateway.transform.routes import Router, parse

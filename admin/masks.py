@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
 from gateway.exchange import RawHeaders
-from gateway.explanation import MASK
+from gateway.explain.explanation import MASK
 
 _CREDENTIALS: Final = frozenset(
     b"authorization cookie proxy-authorization set-cookie x-amz-security-token".split()

@@ -23,7 +23,7 @@ from gateway.config import read
 from gateway.console import Screen, complain
 from gateway.database import Database, DatabaseAway, MigrationFault
 from gateway.demo.preparing import DemoFault
-from gateway.explanation import Explainer
+from gateway.explain.explanation import Explainer
 from gateway.identity.jwts import TokenFault
 from gateway.lifecycle.embedded import EmbeddedFault, Postgres, data_directory
 from gateway.lifecycle.serving import Plan, serve

@@ -302,7 +302,7 @@ class Filter(Protocol):
     `needs` and `gives` name fields of the exchange. `answers` is True for a filter that does not
     proceed; exactly the innermost one does that. `precedes`, where there is one, names fields that
     only filters inside this one may give; `explained` says whether the filter may run for a request
-    that is only explained (gateway/explanation.py): it must change nothing but its exchange then.
+    that is only explained (gateway/explain/explanation.py): it must change nothing but its exchange then.
     """
 
     options: ClassVar[type[Any]]

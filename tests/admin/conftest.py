@@ -23,7 +23,7 @@ from gateway import pipeline
 from gateway.clock import SystemClock
 from gateway.database import Database
 from gateway.directory import Directory
-from gateway.explanation import Explainer
+from gateway.explain.explanation import Explainer
 from gateway.health.active import Health
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.ids import uuid7

@@ -8,7 +8,7 @@ import pytest
 
 from admin.explained import MOST_SHOWN, document
 from gateway.exchange import Exchange, Outgoing
-from gateway.explanation import Explanation, Place, Verdict
+from gateway.explain.explanation import Explanation, Place, Verdict
 from gateway.limits.memory import Limit, Limiter, Rate
 from gateway.model import Plan
 from gateway.problems import Fault, Rejected

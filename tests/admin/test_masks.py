@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admin.masks import Masks, readable
-from gateway.explanation import MASK
+from gateway.explain.explanation import MASK
 
 FORMS = (
     str,

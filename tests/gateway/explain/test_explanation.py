@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from gateway import pipeline
 from gateway.exchange import Body, Exchange, Proceed, Response
-from gateway.explanation import MASK, ByKey, ByUser, Explainer, Explanation
+from gateway.explain.explanation import MASK, ByKey, ByUser, Explainer, Explanation
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 from gateway.settings import DEFAULT_PIPELINE
