@@ -14,15 +14,12 @@ from aiohttp import web
 from admin import (
     applying,
     audit,
-    connector_openapi,
     connectors,
-    docs,
     endpoints,
     explanations,
     health,
     keys,
     me,
-    openapi,
     openapi_import,
     plans,
     publishing,
@@ -40,6 +37,9 @@ from admin import (
 from admin.access import ANYONE, EVERYONE, OPEN, authenticated
 from admin.calls import AdminHandler, Call
 from admin.control import CONTROL, Control
+from admin.openapi import connectors as connector_openapi
+from admin.openapi import document
+from admin.openapi import page as docs
 from admin.problems import framed
 from gateway.problems import Fault, Rejected
 
@@ -137,7 +137,7 @@ def application(control: Control) -> web.Application:
     app = web.Application(middlewares=[framed, authenticated], client_max_size=MOST_BYTES)
     app[CONTROL] = control
     app[me.FEATURES] = tuple(sorted({route.path.split("/")[1] for route in ROUTES}))
-    app[openapi.ROUTES] = ROUTES
+    app[document.ROUTES] = ROUTES
     served_to_all: set[Any] = set(docs.PAGES.values())
     for path, page in docs.PAGES.items():
         app.router.add_get(BASE + path, page)

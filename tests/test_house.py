@@ -40,7 +40,7 @@ DOORS = {
     "aiohttp.connector": {"gateway/upstream/connections.py", "gateway/upstream/answer.py"},
     "aiohttp.request": {"gateway/upstream/connections.py"},
     "aiohttp.resolver": {"gateway/upstream/connections.py"},
-    "apispec": {"admin/json_schemas.py"},
+    "apispec": {"admin/openapi/json_schemas.py"},
     "asyncpg": {"gateway/database.py"},
     "cryptography": {"gateway/identity/jwts.py", "gateway/secrets/vault.py"},
     "jsonschema_rs": {"gateway/transform/rules.py"},

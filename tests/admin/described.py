@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
-from admin import openapi
 from admin.api import ROUTES, Route
+from admin.openapi import document
 from tests.admin.client import Answer
 
-DOCUMENT = orjson.loads(openapi.document(ROUTES))
+DOCUMENT = orjson.loads(document.document(ROUTES))
 
 
 def closed(schema: Any) -> Any:

@@ -12,9 +12,9 @@ from typing import Final
 
 from aiohttp import web
 
-from admin import openapi
+from admin.openapi import document
 
-_FILES: Final = Path(__file__).parent / "ui"
+_FILES: Final = Path(__file__).parents[1] / "ui"
 _POLICY: Final = "; ".join(
     [
         "default-src 'none'",
@@ -47,7 +47,7 @@ def _file(name: str, media_type: str) -> Page:
 
 
 PAGES: Final[Mapping[str, Page]] = {
-    "/openapi.json": openapi.show,
+    "/openapi.json": document.show,
     "/docs": _file("docs.html", "text/html"),
     "/docs/docs.js": _file("docs.js", "text/javascript"),
     "/docs/docs.css": _file("docs.css", "text/css"),

@@ -7,8 +7,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from admin import shapes
-from admin.shapes import COUNT, TEXT, perhaps, record, several
+from admin.openapi import shapes
+from admin.openapi.shapes import COUNT, TEXT, perhaps, record, several
 
 
 def fits(schema: Any, value: Any) -> bool:

@@ -13,7 +13,6 @@ from marshmallow import fields
 
 from admin import (
     audit,
-    connector_openapi,
     connectors,
     declared,
     endpoints,
@@ -28,7 +27,6 @@ from admin import (
     records,
     secrets,
     session,
-    shapes,
     state,
     templates,
     timeseries,
@@ -37,6 +35,8 @@ from admin import (
     versions,
 )
 from admin.fields import Wire, matches, text
+from admin.openapi import connectors as connector_openapi
+from admin.openapi import shapes
 
 Shape = type[Wire] | dict[str, Any]
 

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient
 
 from admin.access import EVERYONE
 from admin.api import ROUTES, Route
-from admin.operations import OPERATIONS
+from admin.openapi.operations import OPERATIONS
 from gateway.identity.jwts import ROLES
 from gateway.problems import KINDS
 from tests.admin.client import BASE, User, Users, read

@@ -1,6 +1,6 @@
 """The description of the admin API: OpenAPI 3.1, made from the schemas that check its requests.
 
-What a route takes and answers stands in `admin/operations.py`; everything else follows from the
+What a route takes and answers stands in `admin/openapi/operations.py`; everything else follows from the
 route table and the handlers' own words.
 """
 
@@ -18,8 +18,8 @@ from aiohttp import web
 from marshmallow import fields
 
 from admin.access import ANYONE, COOKIE, CSRF, EVERYONE
-from admin.json_schemas import Components
-from admin.operations import OPERATIONS, TAGS, Operation, Shape
+from admin.openapi.json_schemas import Components
+from admin.openapi.operations import OPERATIONS, TAGS, Operation, Shape
 from gateway.problems import DOCUMENTATION, KINDS, MEDIA_TYPE, SCHEMA
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from admin.fields import Wire
-from admin.operations import OPERATIONS, creates, deletes, lists, shows, writes
+from admin.openapi.operations import OPERATIONS, creates, deletes, lists, shows, writes
 
 
 class Thing(Wire):

@@ -12,7 +12,7 @@ from marshmallow import ValidationError, fields
 
 from admin import connectors, endpoints, keys, plans
 from admin.fields import Instant, Switch, Wire, choice, count, matches, pairs, says, text, texts
-from admin.json_schemas import Components
+from admin.openapi.json_schemas import Components
 
 VALUES = st.one_of(
     st.none(),

@@ -12,10 +12,10 @@ import pytest
 from aiohttp.test_utils import TestClient
 from playwright.async_api import Page, async_playwright
 
-from admin.docs import PAGES
+from admin.openapi.page import PAGES
 from tests.admin.client import BASE, read
 
-FILES = Path(__file__).parents[2] / "admin" / "ui"
+FILES = Path(__file__).parents[3] / "admin" / "ui"
 
 
 @pytest.fixture
