@@ -20,7 +20,6 @@ from admin import (
     health,
     keys,
     me,
-    openapi_import,
     plans,
     publishing,
     records,
@@ -37,6 +36,7 @@ from admin import (
 from admin.access import ANYONE, EVERYONE, OPEN, authenticated
 from admin.calls import AdminHandler, Call
 from admin.control import CONTROL, Control
+from admin.importing import handlers
 from admin.openapi import connectors as connector_openapi
 from admin.openapi import document
 from admin.openapi import page as docs
@@ -94,8 +94,8 @@ ROUTES: Final = (
         "POST",
         "/import/openapi",
         "editor",
-        openapi_import.create,
-        most_bytes=openapi_import.MOST_BYTES,
+        handlers.create,
+        most_bytes=handlers.MOST_BYTES,
     ),
     Route("GET", "/keys", "viewer", keys.index),
     Route("POST", "/keys", "admin", keys.create),

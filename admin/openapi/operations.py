@@ -20,7 +20,6 @@ from admin import (
     health,
     keys,
     me,
-    openapi_import,
     pages,
     plans,
     publishing,
@@ -35,6 +34,7 @@ from admin import (
     versions,
 )
 from admin.fields import Wire, matches, text
+from admin.importing import handlers
 from admin.openapi import connectors as connector_openapi
 from admin.openapi import shapes
 
@@ -195,7 +195,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "POST /import/openapi": Operation(
         ConnectorFromDocument,
         201,
-        body=openapi_import.Import,
+        body=handlers.Import,
         etag=True,
         example={
             "document": {

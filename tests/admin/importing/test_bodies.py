@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from admin.openapi_bodies import MOST_SCHEMA_BYTES, body_schema
-from admin.openapi_source import Source
+from admin.importing.bodies import MOST_SCHEMA_BYTES, body_schema
+from admin.importing.source import Source
 from gateway.transform.rules import compile_schema
 
 SCHEMAS = {

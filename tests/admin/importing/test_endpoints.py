@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from admin.endpoints import MOST_ENDPOINTS
-from admin.openapi_endpoints import Wanted, endpoints_of, pattern_of, servers_of
-from admin.openapi_source import Source
+from admin.importing.endpoints import Wanted, endpoints_of, pattern_of, servers_of
+from admin.importing.source import Source
 from gateway.transform.routes import PatternFault
 
 

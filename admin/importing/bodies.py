@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from admin.fields import sentence
-from admin.openapi_source import Elsewhere, Source, Where
+from admin.importing.source import Elsewhere, Source, Where
 from gateway.transform.rules import RuleFault, compile_schema, pointer
 
 MOST_SCHEMA_BYTES: Final = 256 << 10

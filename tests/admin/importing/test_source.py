@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from admin.openapi_source import MOST_WARNINGS, Elsewhere, Source, read
+from admin.importing.source import MOST_WARNINGS, Elsewhere, Source, read
 from gateway.problems import Rejected
 
 WHOLE = {"openapi": "3.1.0", "info": {"title": "A"}, "paths": {}}

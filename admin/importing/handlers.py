@@ -16,8 +16,8 @@ from marshmallow import ValidationError, fields
 from admin import connectors, hosts
 from admin.calls import Call
 from admin.fields import Wire, text, texts
-from admin.openapi_endpoints import Wanted, endpoints_of, servers_of
-from admin.openapi_source import Source, Where, read
+from admin.importing.endpoints import Wanted, endpoints_of, servers_of
+from admin.importing.source import Source, Where, read
 from admin.writes import writing
 from gateway.problems import Fault, Rejected
 

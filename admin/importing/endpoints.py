@@ -13,8 +13,8 @@ from marshmallow import ValidationError
 
 from admin.endpoints import MOST_ENDPOINTS, SCHEMA
 from admin.fields import METHODS, is_id
-from admin.openapi_bodies import body_schema
-from admin.openapi_source import Source, Where
+from admin.importing.bodies import body_schema
+from admin.importing.source import Source, Where
 from admin.problems import faults
 from gateway.transform.auth import AuthFault
 from gateway.transform.request import check_passed

@@ -1,0 +1,1 @@
+"""Connectors from OpenAPI documents that others write."""
