@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 from aiohttp import web
 
 from admin import (
-    applying,
     audit,
     connectors,
     endpoints,
@@ -25,7 +24,6 @@ from admin import (
     records,
     secrets,
     session,
-    state,
     template_export,
     templates,
     timeseries,
@@ -41,6 +39,8 @@ from admin.openapi import connectors as connector_openapi
 from admin.openapi import document
 from admin.openapi import page as docs
 from admin.problems import framed
+from admin.state import applying
+from admin.state import handlers as state
 from gateway.problems import Fault, Rejected
 
 BASE: Final = "/api/v1/gw/admin"

@@ -14,7 +14,6 @@ from marshmallow import fields
 from admin import (
     audit,
     connectors,
-    declared,
     endpoints,
     explanations,
     health,
@@ -26,7 +25,6 @@ from admin import (
     records,
     secrets,
     session,
-    state,
     templates,
     timeseries,
     trials,
@@ -37,6 +35,8 @@ from admin.fields import Wire, matches, text
 from admin.importing import handlers
 from admin.openapi import connectors as connector_openapi
 from admin.openapi import shapes
+from admin.state import document as declared
+from admin.state import handlers as state
 
 Shape = type[Wire] | dict[str, Any]
 

@@ -16,9 +16,9 @@ from aiohttp import web
 import sql
 from admin import keys, secrets
 from admin.calls import Call, TeamRows, answer
-from admin.declared import CONNECTOR, ENDPOINT, PLAN, Connector, Declared, Entry, named
 from admin.fields import Wire, choice, text
 from admin.references import flat
+from admin.state.document import CONNECTOR, ENDPOINT, PLAN, Connector, Declared, Entry, named
 from admin.writes import Write
 from gateway import yamls
 

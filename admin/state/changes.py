@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from admin.declared import Connector, Declared, Entry, brief, is_same
 from admin.plans import FIRST
 from admin.snapshots import Copy, differences
+from admin.state.document import Connector, Declared, Entry, brief, is_same
 from gateway.problems import Fault, Rejected
 
 _ENDS: Final = {"connector": "archive", "key": "revoke"}

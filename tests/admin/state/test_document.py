@@ -9,8 +9,8 @@ import orjson
 import pytest
 from marshmallow import ValidationError
 
-from admin import declared
 from admin.problems import rejection
+from admin.state import document as declared
 from gateway import yamls
 from gateway.ids import uuid7
 from gateway.problems import Rejected
@@ -101,7 +101,7 @@ def test_one_form_whatever_was_written_out() -> None:
 
 
 def test_document_that_is_shown_to_readers_is_one() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "declarative.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "declarative.md").read_text("utf-8")
     shown = yamls.parse(page.split("```yaml\n")[1].split("```")[0])
 
     told = declared.load(shown, {}).told()

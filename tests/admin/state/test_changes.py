@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from admin import declared
-from admin.changes import compare
-from admin.declared import Connector, Declared, Entry
+from admin.state import document as declared
+from admin.state.changes import compare
+from admin.state.document import Connector, Declared, Entry
 from gateway.problems import Rejected
 from tests.admin.client import User, Users
 from tests.admin.documents import documents

@@ -15,13 +15,14 @@ from aiohttp import web
 from marshmallow import ValidationError
 
 import sql
-from admin import connectors, declared, endpoints, keys, plans, publishing, secrets, versions
+from admin import connectors, endpoints, keys, plans, publishing, secrets, versions
 from admin.calls import Call, answer, stale
-from admin.changes import Change, compare
-from admin.declared import CONNECTOR, ENDPOINT, PLAN, Connector, Declared, fault
 from admin.problems import rejection
 from admin.references import editable_connector
-from admin.state import KEY, PLANS, State, applied, read, slugs_of
+from admin.state import document as declared
+from admin.state.changes import Change, compare
+from admin.state.document import CONNECTOR, ENDPOINT, PLAN, Connector, Declared, fault
+from admin.state.handlers import KEY, PLANS, State, applied, read, slugs_of
 from admin.writes import Write, writing
 from gateway.ids import uuid7
 from gateway.problems import Fault, Rejected

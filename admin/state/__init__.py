@@ -1,0 +1,1 @@
+"""A team's state as one document: exported, compared and applied."""
