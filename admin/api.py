@@ -27,7 +27,6 @@ from admin import (
     template_export,
     templates,
     timeseries,
-    trials,
     usage,
     versions,
 )
@@ -41,6 +40,7 @@ from admin.openapi import page as docs
 from admin.problems import framed
 from admin.state import applying
 from admin.state import handlers as state
+from admin.trials import handlers as trials
 from gateway.problems import Fault, Rejected
 
 BASE: Final = "/api/v1/gw/admin"

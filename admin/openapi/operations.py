@@ -27,7 +27,6 @@ from admin import (
     session,
     templates,
     timeseries,
-    trials,
     usage,
     versions,
 )
@@ -37,6 +36,7 @@ from admin.openapi import connectors as connector_openapi
 from admin.openapi import shapes
 from admin.state import document as declared
 from admin.state import handlers as state
+from admin.trials import handlers as trials
 
 Shape = type[Wire] | dict[str, Any]
 
