@@ -24,8 +24,6 @@ from admin import (
     records,
     secrets,
     session,
-    template_export,
-    templates,
     timeseries,
     usage,
     versions,
@@ -40,6 +38,8 @@ from admin.openapi import page as docs
 from admin.problems import framed
 from admin.state import applying
 from admin.state import handlers as state
+from admin.templates import export as template_export
+from admin.templates import handlers as templates
 from admin.trials import handlers as trials
 from gateway.problems import Fault, Rejected
 

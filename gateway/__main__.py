@@ -15,7 +15,7 @@ import uvloop
 
 from admin.api import application as admin_application
 from admin.control import Control
-from admin.template_documents import TemplateFault, check_all
+from admin.templates.documents import TemplateFault, check_all
 from gateway import __version__, pipeline
 from gateway.commands import declarative
 from gateway.commands.admin_client import CallFault, local_url

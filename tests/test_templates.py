@@ -16,9 +16,9 @@ import h11
 import pytest
 
 import templates
-from admin import template_documents, variables
 from admin.connectors import CREATE
-from admin.templates import Instantiation
+from admin.templates import documents, variables
+from admin.templates.handlers import Instantiation
 from gateway.exchange import Outgoing
 from gateway.model import (
     Connector,
@@ -136,7 +136,7 @@ def test_broken_file_is_named_with_its_place(tmp_path: Path, content: bytes, mes
 
 @pytest.mark.parametrize("id_", IDS)
 def test_template_is_valid(id_: str) -> None:
-    assert template_documents.faults(templates.all()[id_]) == []
+    assert documents.faults(templates.all()[id_]) == []
 
 
 @pytest.mark.parametrize("id_", IDS)
@@ -164,7 +164,7 @@ def test_variables_stand_where_they_are_put_in() -> None:
 def filled_with_examples(template: dict[str, Any]) -> dict[str, Any]:
     chosen = {variable["name"]: variable["example"] for variable in template["variables"]}
     own = {} if "upstreamBaseUrl" in template["connector"] else {"upstream_base_url": "https://x.y"}
-    return template_documents.filled(template, {"variables": chosen, **own})
+    return documents.filled(template, {"variables": chosen, **own})
 
 
 def examples(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -316,7 +316,7 @@ def test_upstream_url_is_asked_for_where_there_is_no_public_one() -> None:
 def test_host_of_the_original_is_the_one_that_is_allowed() -> None:
     """A bare parent domain in the allow-list refuses the real host."""
     given = {"variables": {"project": "abcdefghijklmnopqrst"}}
-    made = CREATE.load(template_documents.filled(templates.all()["supabase"], given))
+    made = CREATE.load(documents.filled(templates.all()["supabase"], given))
 
     assert made["allowed_hosts"] == ["abcdefghijklmnopqrst.supabase.co"]
 
@@ -488,7 +488,7 @@ def test_document_that_the_page_shows_is_valid() -> None:
     ]
 
     assert [document["id"] for document in shown] == ["weather"]
-    assert template_documents.faults(shown[0]) == []
+    assert documents.faults(shown[0]) == []
 
 
 def test_page_says_where_variables_may_stand() -> None:

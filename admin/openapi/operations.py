@@ -25,7 +25,6 @@ from admin import (
     records,
     secrets,
     session,
-    templates,
     timeseries,
     usage,
     versions,
@@ -36,6 +35,7 @@ from admin.openapi import connectors as connector_openapi
 from admin.openapi import shapes
 from admin.state import document as declared
 from admin.state import handlers as state
+from admin.templates import handlers as templates
 from admin.trials import handlers as trials
 
 Shape = type[Wire] | dict[str, Any]

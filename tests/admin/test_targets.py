@@ -8,7 +8,7 @@ import pytest
 
 from admin.connectors import CREATE
 from admin.targets import origins
-from admin.template_documents import filled
+from admin.templates.documents import filled
 from gateway.model import Destination, compile_connector
 from tests.admin.client import Fetch, Make, User, refused_at
 

@@ -9,7 +9,7 @@ from typing import Any
 from multidict import CIMultiDict
 
 import templates
-from admin.template_documents import filled
+from admin.templates.documents import filled
 from gateway.exchange import Body, Exchange, Outgoing
 from gateway.model import Connector, Endpoint, compile_connector
 from tests.templates.mock import Call

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import templates
-from admin.template_documents import TemplateFault, check_all, faults, filled
+from admin.templates.documents import TemplateFault, check_all, faults, filled
 
 GOOD: dict[str, Any] = {
     "id": "maps",

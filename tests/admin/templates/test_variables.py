@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from admin.variables import misfit, pattern_fault, put_in, used
+from admin.templates.variables import misfit, pattern_fault, put_in, used
 
 ANYTHING = "^(?s).*$"
 HOSTILE = [

@@ -11,10 +11,11 @@ from typing import Any, Final
 from aiohttp import web
 
 import sql
-from admin import connectors, endpoints, secrets, variables
+from admin import connectors, endpoints, secrets
 from admin.calls import Call, answer
 from admin.fields import Wire
 from admin.references import connector
+from admin.templates import variables
 from gateway.problems import Rejected
 
 _SECRETS: Final = sql.query("secrets.all")

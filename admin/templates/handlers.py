@@ -12,13 +12,14 @@ from aiohttp import web
 from marshmallow import ValidationError, fields, missing, validates_schema
 
 import templates
-from admin import connectors, publishing, secrets, template_documents
+from admin import connectors, publishing, secrets
 from admin.access import allows
 from admin.calls import Call, answer
 from admin.fields import Pairs, Switch, Wire, camel, text, texts
 from admin.problems import rejection
 from admin.references import unknown
 from admin.targets import origins
+from admin.templates import documents
 from admin.writes import writing
 from gateway import problems
 from gateway.database import DatabaseAway
@@ -139,7 +140,7 @@ async def _result(call: Call, name: str, given: Mapping[str, Any]) -> dict[str, 
 def _template(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """The document that is given or named. Raises ValidationError, or Rejected with its faults."""
     if (document := given.get("template")) is not None:
-        if found := template_documents.faults(document):
+        if found := documents.faults(document):
             errors = [Fault(f"/template{fault.pointer}", fault.detail) for fault in found]
             raise Rejected("validation_failed", "The template is not valid.", errors=errors)
         return dict(document)
@@ -152,7 +153,7 @@ async def _make(
     call: Call, template: Mapping[str, Any], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """The row of a new connector, and what keeps it from being published."""
-    item = connectors.CREATE.load(template_documents.filled(template, given))
+    item = connectors.CREATE.load(documents.filled(template, given))
     item["secrets"] = {**_references(call, template, given, item), **given["secrets"]}
     faults: list[Fault] = []
     async with writing(call) as write:

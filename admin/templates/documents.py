@@ -14,8 +14,9 @@ from typing import Any, Final
 from marshmallow import ValidationError
 
 import templates
-from admin import connectors, endpoints, secrets, variables
+from admin import connectors, endpoints, secrets
 from admin.problems import faults as faults_in
+from admin.templates import variables
 from gateway.problems import Fault, Rejected
 from gateway.transform.rules import compile_schema, pointer
 from templates import TemplateFault

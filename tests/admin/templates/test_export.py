@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import templates
 from admin import connectors, endpoints
-from admin.template_documents import faults, filled
-from admin.template_export import template_of
+from admin.templates.documents import faults, filled
+from admin.templates.export import template_of
 from gateway.problems import Rejected
 from tests.admin.client import Make, User
 
