@@ -15,7 +15,6 @@ from admin import (
     audit,
     connectors,
     endpoints,
-    explanations,
     health,
     keys,
     me,
@@ -31,6 +30,7 @@ from admin import (
 from admin.access import ANYONE, EVERYONE, OPEN, authenticated
 from admin.calls import AdminHandler, Call
 from admin.control import CONTROL, Control
+from admin.explain import handlers as explanations
 from admin.importing import handlers
 from admin.openapi import connectors as connector_openapi
 from admin.openapi import document

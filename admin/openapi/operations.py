@@ -15,7 +15,6 @@ from admin import (
     audit,
     connectors,
     endpoints,
-    explanations,
     health,
     keys,
     me,
@@ -29,6 +28,7 @@ from admin import (
     usage,
     versions,
 )
+from admin.explain import handlers as explanations
 from admin.fields import Wire, matches, text
 from admin.importing import handlers
 from admin.openapi import connectors as connector_openapi

@@ -16,7 +16,7 @@ import sql
 from admin import endpoints, snapshots
 from admin.calls import Call, answer
 from admin.described import DescribedRequest, exchange_of, path_field
-from admin.explained import document
+from admin.explain.verdicts import document
 from admin.fields import METHODS, Wire, choice, is_id, matches, text
 from admin.references import connector
 from gateway.exchange import Exchange

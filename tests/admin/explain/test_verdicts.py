@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from admin.explained import MOST_SHOWN, document
+from admin.explain.verdicts import MOST_SHOWN, document
 from gateway.exchange import Exchange, Outgoing
 from gateway.explain.explanation import Explanation, Place, Verdict
 from gateway.limits.memory import Limit, Limiter, Rate
