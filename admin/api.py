@@ -20,11 +20,8 @@ from admin import (
     me,
     plans,
     publishing,
-    records,
     secrets,
     session,
-    timeseries,
-    usage,
     versions,
 )
 from admin.access import ANYONE, EVERYONE, OPEN, authenticated
@@ -41,6 +38,8 @@ from admin.state import handlers as state
 from admin.templates import export as template_export
 from admin.templates import handlers as templates
 from admin.trials import handlers as trials
+from admin.usage import records, timeseries
+from admin.usage import summary as usage
 from gateway.problems import Fault, Rejected
 
 BASE: Final = "/api/v1/gw/admin"

@@ -21,11 +21,8 @@ from admin import (
     pages,
     plans,
     publishing,
-    records,
     secrets,
     session,
-    timeseries,
-    usage,
     versions,
 )
 from admin.explain import handlers as explanations
@@ -37,6 +34,8 @@ from admin.state import document as declared
 from admin.state import handlers as state
 from admin.templates import handlers as templates
 from admin.trials import handlers as trials
+from admin.usage import records, timeseries
+from admin.usage import summary as usage
 
 Shape = type[Wire] | dict[str, Any]
 

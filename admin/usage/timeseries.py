@@ -14,8 +14,8 @@ from marshmallow import ValidationError, fields
 import sql
 from admin.calls import Call, answer
 from admin.fields import Instant, Wire, choice
-from admin.records import STATUS_CLASSES, Traffic, narrowed
-from admin.usage import span
+from admin.usage.records import STATUS_CLASSES, Traffic, narrowed
+from admin.usage.summary import span
 
 _SERIES: Final = sql.query("usage.timeseries")
 

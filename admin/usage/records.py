@@ -13,7 +13,7 @@ from admin.calls import Call, answer
 from admin.fields import Instant, Switch, Wire, choice, count, is_id, matches, text
 from admin.references import unknown
 from admin.timeline import Timeline, TimelineQuery
-from admin.usage import span
+from admin.usage.summary import span
 from gateway.ids import is_request_id
 
 _PAGE: Final = sql.query("usage.records")

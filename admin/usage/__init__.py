@@ -1,0 +1,1 @@
+"""What was used: totals, series over time, and the records of single requests."""
