@@ -29,7 +29,7 @@ from admin.fields import (
     text,
     texts,
 )
-from admin.pages import Page, PageQuery
+from admin.lists import Page, PageQuery
 from admin.references import connector, editable_connector, flat, locked_connector
 from admin.targets import check_targets, origins, targets
 from admin.writes import Write, writing

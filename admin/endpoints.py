@@ -35,7 +35,7 @@ from admin.fields import (
     text,
     texts,
 )
-from admin.pages import Page, PageQuery
+from admin.lists import Page, PageQuery
 from admin.references import connector, editable_connector, flat, object_id, unknown
 from admin.writes import Write, writing
 from gateway.ids import uuid7

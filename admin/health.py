@@ -18,7 +18,7 @@ from admin.allowances import Allowance
 from admin.calls import Call, answer
 from admin.connectors import HEALTHS
 from admin.fields import Instant, Switch, Wire, choice, text
-from admin.pages import Page, PageQuery
+from admin.lists import Page, PageQuery
 from admin.references import connector
 from admin.writes import writing
 from gateway.health.checks import Found, moment_of, together

@@ -16,7 +16,7 @@ import sql
 from admin import audit, plans
 from admin.calls import Call, TeamRows, answer, nothing, stale
 from admin.fields import Instant, Wire, choice, count, is_id, text, texts
-from admin.pages import Page, PageQuery
+from admin.lists import Page, PageQuery
 from admin.references import canonical, connector_ids, object_id, unknown
 from admin.writes import Write, writing
 from gateway.clock import utc_now

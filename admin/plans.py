@@ -15,7 +15,7 @@ import sql
 from admin import audit
 from admin.calls import Call, TeamRows, answer, nothing, stale
 from admin.fields import MOST_BYTES, MOST_COUNT, Instant, Wire, count, is_id, matches, text, texts
-from admin.pages import Page, PageQuery
+from admin.lists import Page, PageQuery
 from admin.references import connector_ids, object_id, unknown
 from admin.writes import Write, writing
 from gateway.database import ForeignKeyViolation

@@ -15,7 +15,7 @@ from marshmallow import ValidationError, fields, validates_schema
 import sql
 from admin import endpoints, snapshots
 from admin.calls import Call, answer
-from admin.described import DescribedRequest, exchange_of, path_field
+from admin.described_requests import DescribedRequest, exchange_of, path_field
 from admin.explain.verdicts import document
 from admin.fields import METHODS, Wire, choice, is_id, matches, text
 from admin.references import connector

@@ -18,13 +18,13 @@ from admin import (
     health,
     keys,
     me,
-    pages,
     plans,
     publishing,
     secrets,
     session,
     versions,
 )
+from admin import lists as pages
 from admin.explain import handlers as explanations
 from admin.fields import Wire, matches, text
 from admin.importing import handlers

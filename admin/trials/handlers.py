@@ -14,7 +14,7 @@ from marshmallow import ValidationError, fields
 from admin import connectors, endpoints, secrets
 from admin.allowances import Allowance
 from admin.calls import Call, answer
-from admin.described import DescribedRequest, path_field
+from admin.described_requests import DescribedRequest, path_field
 from admin.fields import text
 from admin.references import connector
 from admin.targets import origins

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from admin import secrets, snapshots
 from admin.calls import Call
-from admin.described import exchange_of
+from admin.described_requests import exchange_of
 from admin.fields import sentence
 from admin.masks import Masks, readable
 from admin.publishing import COMPILES, placeholders

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from admin.described import DescribedRequest, exchange_of, path_field
+from admin.described_requests import DescribedRequest, exchange_of, path_field
 from admin.fields import Wire
 from gateway.exchange import Exchange
 from gateway.ids import is_traceparent
