@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from ipaddress import ip_network
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,6 +21,7 @@ from admin.writes import Write, writing
 from gateway.clock import utc_now
 from gateway.identity import keys
 from gateway.ids import uuid7
+from gateway.networks import parse_network
 from gateway.problems import Fault, Rejected
 
 _LISTS: Final = {"newest": sql.query("keys.newest"), "name": sql.query("keys.by_name")}
@@ -49,7 +49,7 @@ class Network(fields.String):
         given = super()._deserialize(value, attr, data, **kwargs)
         network = None
         with suppress(ValueError):
-            network = ip_network(given)
+            network = parse_network(given)
         if network is None or "%" in given:
             raise ValidationError("Not a network, such as 192.0.2.0/24 or 2001:db8::/32.")
         return str(network)

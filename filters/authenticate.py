@@ -16,7 +16,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, Response
@@ -24,6 +23,7 @@ from gateway.identity import keys
 from gateway.identity.jwts import TokenFault
 from gateway.limits.memory import Rate
 from gateway.model import Caller
+from gateway.networks import site_of
 from gateway.options import text, texts, whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
@@ -112,7 +112,7 @@ class Authenticate:
     async def _count_failure(self, client_address: str) -> None:
         """Raises Rejected `rate_limited` for one failure too many."""
         most = self._failures
-        who = f"failures {_network(client_address)}"
+        who = f"failures {site_of(client_address)}"
         decision = await self._limiter.admit([Rate("authentication", who, most, 60, most)])
         if not decision.admitted:
             raise Rejected(
@@ -187,12 +187,3 @@ def refused() -> Rejected:
         "Send a valid gateway key or token as Authorization: Bearer.",
         headers=[_CHALLENGE],
     )
-
-
-def _network(address: str) -> str:
-    """What counts as one address: all of an IPv6 /64, which one host can have to itself."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address

@@ -6,11 +6,10 @@ Answers 403 `forbidden`. Another team's connector was not even found.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.model import Caller
+from gateway.networks import is_within, parse_address
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 
@@ -40,19 +39,7 @@ class Authorize:
         planned = caller.plan.allowed_connectors
         if planned and connector.id not in planned:
             raise Rejected("forbidden", "The key's plan does not allow this connector.")
-        if caller.allowed_networks and not _comes_from(caller, exchange.client_address):
+        networks = caller.allowed_networks
+        if networks and not is_within(parse_address(exchange.client_address), networks):
             raise Rejected("forbidden", "This key may not be used from this address.")
         return await proceed(exchange)
-
-
-def _comes_from(caller: Caller, client_address: str) -> bool:
-    """True when the client's address is in one of the key's networks, mapped forms included."""
-    try:
-        address = ip_address(client_address.partition("%")[0])
-    except ValueError:
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return any(
-        address.version == network.version and address in network
-        for network in caller.allowed_networks
-    )

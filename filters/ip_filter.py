@@ -7,19 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Network, ip_address, ip_network
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.networks import is_within, parse_address, parse_network
 from gateway.options import texts
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
-from gateway.upstream.addresses import Address, Network
 
-_MAPPED_BITS: Final = 96
-"""Where an IPv4 address begins in its IPv4-mapped form."""
-
-_networks = partial(texts, check=ip_network)
+_networks = partial(texts, check=parse_network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,36 +42,13 @@ class IpFilter:
     gives: ClassVar[frozenset[str]] = frozenset({"admission"})
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
-        self._allowed = tuple(_network(text) for text in options.allow)
-        self._denied = tuple(_network(text) for text in options.deny)
+        self._allowed = tuple(parse_network(text) for text in options.allow)
+        self._denied = tuple(parse_network(text) for text in options.deny)
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
-        address = _address(exchange.client_address)
-        if _is_in(address, self._denied) or (self._allowed and not _is_in(address, self._allowed)):
+        address = parse_address(exchange.client_address)
+        if is_within(address, self._denied) or (
+            self._allowed and not is_within(address, self._allowed)
+        ):
             raise Rejected("forbidden", "Requests from this address are not taken.")
         return await proceed(exchange)
-
-
-def _network(text: str) -> Network:
-    """A network; that of IPv4-mapped addresses is the IPv4 network."""
-    network = ip_network(text)
-    inner = getattr(network.network_address, "ipv4_mapped", None)
-    if inner is None or network.prefixlen < _MAPPED_BITS:
-        return network
-    return IPv4Network((inner, network.prefixlen - _MAPPED_BITS))
-
-
-def _address(text: str) -> Address | None:
-    """The client's address, an IPv4-mapped one as IPv4; None for a Unix socket's."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _is_in(address: Address | None, within: tuple[Network, ...]) -> bool:
-    return any(
-        address is not None and address.version == network.version and address in network
-        for network in within
-    )

@@ -15,7 +15,6 @@ import re
 from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import Any, ClassVar, Final, TypeVar
 
 import sql
@@ -24,6 +23,7 @@ from gateway.database import Database, DatabaseAway, Row
 from gateway.identity.keys import NO_DIGEST
 from gateway.lookup import Cache
 from gateway.model import Caller, Connector, Plan, compile_connector
+from gateway.networks import parse_network
 from gateway.problems import Rejected
 from gateway.secrets.files import Stamp, differ, stamps
 from gateway.secrets.vault import Sealed, Vault, VaultFault
@@ -264,7 +264,7 @@ def key_record(row: Row, fallback: Plan) -> KeyRecord:
             plan=plan,
             connector_ids=frozenset(map(str, row["connector_ids"])),
             allowed_endpoints=frozenset(row["allowed_endpoints"]),
-            allowed_networks=tuple(ip_network(text) for text in row["allowed_ips"]),
+            allowed_networks=tuple(parse_network(text) for text in row["allowed_ips"]),
             expires_at=None if expires is None else expires.timestamp(),
         ),
         digest=row["digest"],

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.limits.memory import Quota, Rate, quotas_of, rate_of
+from gateway.networks import Network
 from gateway.secrets.files import Stamp
 from gateway.transform import rules as rule_book
 from gateway.transform.field_map import FieldMap, compile_field_map
@@ -59,7 +59,7 @@ class Caller:
     role: str = ""
     connector_ids: frozenset[str] = frozenset()
     allowed_endpoints: frozenset[str] = frozenset()
-    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    allowed_networks: tuple[Network, ...] = ()
     expires_at: float | None = None
     who: str = field(init=False, repr=False)
     """What the caller's counters are named by."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import Any, Final
 
 from gateway.identity.jwts import ALGORITHMS, HMAC, check_key
+from gateway.networks import parse_network
 from gateway.options import entries, number, raw, section, switch, text, texts, whole
 from gateway.secrets.files import check_path
 from gateway.upstream.addresses import Allowed
@@ -56,7 +56,7 @@ class ServerSettings:
     trusted_proxies: tuple[str, ...] = texts(
         (),
         "Networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8.",
-        check=ip_network,
+        check=parse_network,
     )
     drain_s: float = number(
         30.0, "How long requests in flight may take when the gateway is told to stop, in seconds."

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from ipaddress import ip_address
 from typing import Final
 
 from gateway.exchange import Exchange, Outgoing
+from gateway.networks import parse_address
 
 KINDS: Final = ("none", "x-forwarded", "forwarded")
 
@@ -63,16 +63,8 @@ def _tell_forwarded(exchange: Exchange, outgoing: Outgoing) -> None:
 
 def _way(exchange: Exchange) -> list[str]:
     """The addresses from the client to the peer; empty for one that has none, at a Unix socket."""
-    return [_address(text) for text in (exchange.client_address, *exchange.proxies)]
-
-
-def _address(text: str) -> str:
-    """An address without a zone, and one of IPv4 as such also where it came in IPv6."""
-    try:
-        parsed = ip_address(text.partition("%")[0])
-    except ValueError:
-        return ""
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+    addresses = map(parse_address, (exchange.client_address, *exchange.proxies))
+    return ["" if address is None else str(address) for address in addresses]
 
 
 def _asked(exchange: Exchange) -> tuple[str, str]:

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from gateway.demo.upstream import DemoUpstream
 from gateway.lifecycle import wiring
 from gateway.lifecycle.embedded import Postgres
 from gateway.lifecycle.wiring import Worker
+from gateway.networks import parse_network
 from gateway.pipeline import Stage
 from gateway.server import listeners, status
 from gateway.server.server import DATA_PLANE, Server
@@ -154,7 +154,7 @@ async def _serving(
         Server,
         metrics=worker.runtime.metrics,
         base_path=settings.server.base_path,
-        trusted_proxies=tuple(ip_network(text) for text in settings.server.trusted_proxies),
+        trusted_proxies=tuple(parse_network(text) for text in settings.server.trusted_proxies),
     )
     apart = "admin" in sockets
     planes = {"server": make(proceed, None if apart else admin.server)}

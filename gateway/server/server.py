@@ -26,14 +26,14 @@ from gateway.exchange import Body, Exchange, Proceed, Response, refusal
 from gateway.http import wire
 from gateway.http.batching import SMALL_BYTES, WriteBatch
 from gateway.ids import Random, is_request_id, is_traceparent
+from gateway.networks import hops
 from gateway.problems import Rejected
 from gateway.server.connection import CLOSE, KEEP, Connection, Done, Inbound
 from gateway.server.tunnel import Tunnels
-from gateway.upstream.addresses import hops
 
 if TYPE_CHECKING:
     from gateway.metrics import Metrics
-    from gateway.upstream.addresses import Network
+    from gateway.networks import Network
 
 log = logging.getLogger(__name__)
 

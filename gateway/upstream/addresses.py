@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -19,6 +19,8 @@ from ipaddress import (
     ip_network,
 )
 from typing import Any, Final
+
+from gateway.networks import Address, Network
 
 _REFUSED_4: Final = tuple(
     IPv4Network(text)
@@ -66,9 +68,6 @@ _EMBEDDING: Final = (
 _WITH_PORT: Final = re.compile(
     r"(?:\[(?P<v6>[^][]+)\]|(?P<v4>[^][:]+)):(?P<port>[0-9]{1,5})"
 ).fullmatch
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 
 class AddressRefused(PermissionError):
@@ -182,38 +181,3 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
         if address in network:
             return IPv4Address((bits >> (128 - start - 32)) & 0xFFFFFFFF)
     return None
-
-
-def hops(peer: Any, forwarded: Sequence[str], trusted: Sequence[Network]) -> tuple[str, ...]:
-    """The way of a request: its client's address, then those of the trusted proxies up to the peer.
-
-    The client is the peer, or the first untrusted hop of `X-Forwarded-For` counted from the right.
-    `peer` is a socket's peer name; an empty address is that of a Unix socket, and whoever may open
-    that is trusted.
-    """
-    address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
-    if not trusted:
-        return (address,)
-    way = [address]
-    told = ",".join(forwarded).split(",")
-    for hop in reversed([hop.strip() for hop in told if hop.strip()]):
-        if not _is_in(way[-1], trusted) or not _is_address(hop):
-            break
-        way.append(hop)
-    return tuple(reversed(way))
-
-
-def _is_in(address: str, networks: Sequence[Network]) -> bool:
-    if not address:
-        return True
-    parsed = ip_address(address)
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed  # a listener for both has IPv4 so
-    return any(parsed.version == n.version and parsed in n for n in networks)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

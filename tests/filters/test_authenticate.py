@@ -230,6 +230,17 @@ async def test_addresses_of_one_ipv6_network_count_as_one(worker: Worker) -> Non
     assert codes == ["unauthenticated", "rate_limited", "unauthenticated", "unauthenticated"]
 
 
+async def test_addresses_of_ipv4_count_apart_also_where_they_came_in_ipv6(worker: Worker) -> None:
+    filter_ = stage(worker.runtime, failures_per_minute=1)
+    codes = []
+    for address in ("::ffff:192.0.2.1", "::ffff:192.0.2.2", "192.0.2.2"):
+        request = bearing("gw_nobody")
+        request.client_address = address
+        codes.append((await refusal_of(filter_, request)).code)
+
+    assert codes == ["unauthenticated", "unauthenticated", "rate_limited"]
+
+
 async def test_failures_need_not_be_limited(worker: Worker) -> None:
     filter_ = stage(worker.runtime, failures_per_minute=0)
 

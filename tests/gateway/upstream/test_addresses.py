@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstream.addresses import AddressPolicy, AddressRefused, Allowed, hops
+from gateway.upstream.addresses import AddressPolicy, AddressRefused, Allowed
 
 STRICT = AddressPolicy()
 
@@ -200,26 +200,6 @@ def test_no_socket_is_made_for_a_refused_address_and_the_refusal_names_none(
     with pytest.raises(AddressRefused) as caught:
         STRICT.socket_for(info)
     assert str(caught.value) == "the upstream's address is not allowed"
-
-
-@pytest.mark.parametrize(
-    ("peer", "forwarded", "way"),
-    [
-        (("10.0.0.1", 1), [], ["10.0.0.1"]),
-        (("10.0.0.1", 1), ["192.0.2.1"], ["192.0.2.1", "10.0.0.1"]),
-        (("10.0.0.1", 1), ["6.6.6.6", "192.0.2.1,10.0.0.2"], ["192.0.2.1", "10.0.0.2", "10.0.0.1"]),
-        (("::ffff:10.0.0.1", 1, 0, 0), ["2001:db8::1"], ["2001:db8::1", "::ffff:10.0.0.1"]),
-        (("192.0.2.9", 1), ["192.0.2.1"], ["192.0.2.9"]),
-        (("10.0.0.1", 1), ["192.0.2.1, 192.0.2.2:80"], ["10.0.0.1"]),
-        ("/run/socket", ["192.0.2.1"], ["192.0.2.1", ""]),
-        (None, [], [""]),
-    ],
-)
-def test_way_of_a_request_is_believed_as_far_as_its_proxies_are_trusted(
-    peer: object, forwarded: list[str], way: list[str]
-) -> None:
-    assert list(hops(peer, forwarded, [ip_network("10.0.0.0/8")])) == way
-    assert list(hops(peer, forwarded, [])) == way[-1:]
 
 
 def test_socket_is_made_for_a_permitted_address() -> None:
