@@ -8,6 +8,7 @@ from typing import Any, Final
 from marshmallow import ValidationError, fields, validate
 
 from admin.fields import Pairs, Switch, Wire, matches, says, sentence, text
+from gateway.http.header_fields import TCHARS
 from gateway.transform.auth import (
     AuthFault,
     AwsSigV4,
@@ -28,7 +29,7 @@ _PASSTHROUGH: Final = Passthrough()
 _SCOPE: Final = matches(r"[A-Za-z0-9-]{1,64}", "Not 1 to 64 of A-Z a-z 0-9 -")
 
 
-@says(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+@says(pattern=f"^{TCHARS}$")
 def header_name(given: str) -> None:
     """Raises ValidationError for what is not the name of a field that may be set."""
     _check_field(given, "")

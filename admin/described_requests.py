@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from admin.auth_config import header_value
 from admin.fields import Wire, matches, pairs, text
 from gateway.exchange import Body, Exchange
+from gateway.http.header_fields import TCHARS
 from gateway.ids import Random
 
 MOST_BODY: Final = 1 << 20
@@ -33,7 +34,7 @@ class DescribedRequest(Wire):
         load_default="",
     )
     headers = pairs(
-        text(128, rules=(matches(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "Not a header's name."),)),
+        text(128, rules=(matches(TCHARS, "Not a header's name."),)),
         text(4096, rules=(header_value,)),
     )
     body = fields.Raw(allow_none=True)

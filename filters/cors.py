@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, RawHeaders, Response
-from gateway.http.header_fields import vary_by, without
+from gateway.http.header_fields import is_token, vary_by, without
 from gateway.options import switch, texts, whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 
 _ORIGIN: Final = re.compile(r"\*|(?i:[a-z][a-z0-9+.-]*://(?:\*\.)?[a-z0-9._:\[\]-]+)").fullmatch
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _OURS: Final = frozenset(
     b"access-control-" + name
     for name in b"allow-origin allow-credentials expose-headers allow-methods allow-headers "
@@ -37,7 +36,7 @@ def _check_origin(text: str) -> None:
 
 
 def _check_token(text: str) -> None:
-    if not _TOKEN(text):
+    if not is_token(text):
         raise ValueError("not a name of HTTP")
 
 

@@ -14,7 +14,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from typing import Final
 
 from gateway.exchange import Exchange, RawHeaders, Response
-from gateway.http.header_fields import Fields, joined, tokens, without
+from gateway.http.header_fields import TCHARS, Fields, joined, tokens, without
 from gateway.http.pieces import is_event_stream
 from gateway.transform.request import HOP_BY_HOP
 
@@ -25,8 +25,7 @@ Selecting = tuple[tuple[bytes, str | None], ...]
 FOREVER_S: Final = 1 << 31
 _MALFORMED: Final[Directives] = {"no-store": ""}
 _DIRECTIVE: Final = re.compile(
-    r"[ \t]*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
-    r'(?:=(?:([!#$%&\'*+.^_`|~0-9A-Za-z-]+)|"((?:[^"\\]|\\.)*)"))?[ \t]*)?(?:,|\Z)'
+    rf'[ \t]*(?:({TCHARS})(?:=(?:({TCHARS})|"((?:[^"\\]|\\.)*)"))?[ \t]*)?(?:,|\Z)'
 ).match
 _NUMBERED: Final = frozenset(["max-age", "s-maxage", "min-fresh", "max-stale"])
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")').findall

@@ -11,11 +11,13 @@ import zlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+from gateway.http.header_fields import TCHARS
+
 _GZIP_WINDOW: Final = 31
 """zlib's `wbits` for a window of 32 KiB and gzip's head and tail."""
 _SLICE_BYTES: Final = 1 << 16
 _WEIGHTED: Final = re.compile(
-    r"([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?"
+    rf"({TCHARS})(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{{0,3}})?|1(?:\.0{{0,3}})?))?"
 ).fullmatch
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from gateway.exchange import Exchange, Outgoing
+from gateway.http.header_fields import is_token
 from gateway.networks import parse_address
 
 KINDS: Final = ("none", "x-forwarded", "forwarded")
@@ -21,7 +22,6 @@ _UNKNOWN: Final = "unknown"
 _HOST: Final = re.compile(
     r"(?:[A-Za-z0-9._~-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 ).fullmatch
-_IS_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 
 Tell = Callable[[Exchange, Outgoing], None]
 
@@ -87,4 +87,4 @@ def _node(address: str) -> str:
 
 
 def _value(text: str) -> str:
-    return text if _IS_TOKEN(text) else f'"{text}"'
+    return text if is_token(text) else f'"{text}"'

@@ -5,11 +5,17 @@ Names are given in lower case and as bytes, as they are compared.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from gateway.exchange import RawHeaders
 
 Fields = Iterable[tuple[bytes, bytes]]
+
+TCHARS: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+"""The characters of a token (RFC 9110 5.6.2) as a pattern: a name of a field, coding or directive."""
+is_token: Final = re.compile(TCHARS).fullmatch
 
 
 def joined(fields: Fields, name: bytes) -> str | None:

@@ -11,15 +11,14 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from gateway.exchange import Outgoing, Response
+from gateway.http.header_fields import TCHARS
 from gateway.problems import Rejected
 
 _STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode("ascii")
     for status in [entry.value for entry in HTTPStatus]
 }
-_NAMES: Final = re.compile(
-    rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:\n[!#$%&'*+.^_`|~0-9A-Za-z-]+)*"
-).fullmatch
+_NAMES: Final = re.compile(rf"{TCHARS}(?:\n{TCHARS})*".encode("ascii")).fullmatch
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _BODYLESS: Final = frozenset({204, 304})
 _CLOSE: Final = b"Connection: close\r\n"

@@ -17,11 +17,11 @@ from urllib.parse import SplitResult, urlsplit
 from yarl import URL
 
 from gateway.exchange import Exchange, Outgoing
+from gateway.http.header_fields import is_token
 from gateway.problems import Fault, Rejected
 from gateway.transform import sigv4
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*secrets\.([A-Za-z0-9_-]{1,64})\s*\}\}")
-_FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _GATEWAY_KEY: Final = re.compile(rb"gw_[0-9A-Za-z]{8}_[0-9A-Za-z]{49}").search
 _REGION: Final = re.compile(r"[A-Za-z0-9-]{1,64}").fullmatch
@@ -309,7 +309,7 @@ def _authority(origin: SplitResult) -> bytes:
 
 def check_field(name: str, value: str) -> tuple[bytes, bytes]:
     """A header field as bytes. Raises AuthFault for what would break the message (RFC 9110 5.5)."""
-    if not _FIELD_NAME(name):
+    if not is_token(name):
         raise AuthFault(f"{name!r} is not a header field's name")
     if name.lower() in _FRAMING:
         raise AuthFault(f"{name} is made by the gateway and cannot be set")
