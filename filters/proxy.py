@@ -34,9 +34,8 @@ class Proxy:
         self._attempts = runtime.attempts
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
-        endpoint, most = exchange.endpoint, exchange.caller.plan.max_response_size
-        if (own := endpoint.definition.max_response_size) is not None and own < most:
-            most = own
+        endpoint = exchange.endpoint
+        most = endpoint.most_response_bytes(exchange.caller.plan)
         limits = Bounds(endpoint.timeout_s, endpoint.idle_timeout_s, most, endpoint.streaming)
         answer = await self._attempts.send(exchange, limits)
         exchange.source = "upstream"

@@ -29,11 +29,8 @@ class Validate:
         pass
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
-        caller, endpoint = exchange.caller, exchange.endpoint
-        most = caller.plan.max_request_size
-        if (own := endpoint.definition.max_request_size) is not None and own < most:
-            most = own
-        exchange.body.limit(most)
+        endpoint = exchange.endpoint
+        exchange.body.limit(endpoint.most_request_bytes(exchange.caller.plan))
         rules = endpoint.rules
         if rules.required_headers or rules.media_types:
             rules.check_headers(exchange.headers)

@@ -158,6 +158,14 @@ class Endpoint:
     error_mapping: Mapping[str, str]
     mapped: Mapped
 
+    def most_request_bytes(self, plan: Plan) -> int:
+        """How large a request's body may be: the plan's bound, or the endpoint's tighter one."""
+        return _tighter(plan.max_request_size, self.definition.max_request_size)
+
+    def most_response_bytes(self, plan: Plan) -> int:
+        """How large an answer's body may be: the plan's bound, or the endpoint's tighter one."""
+        return _tighter(plan.max_response_size, self.definition.max_response_size)
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
@@ -286,3 +294,7 @@ def _destinations(definition: ConnectorDefinition, base: SplitResult) -> tuple[D
 
 def _first(own: Any, fallback: Any) -> Any:
     return fallback if own is None else own
+
+
+def _tighter(planned: int, own: int | None) -> int:
+    return planned if own is None or own > planned else own

@@ -76,9 +76,7 @@ async def _json(exchange: Exchange, response: Response) -> bytes | None:
 
 async def _whole(exchange: Exchange, pieces: AsyncIterator[bytes]) -> bytes:
     """A body that comes in pieces, up to the size limit: one that streams has no other."""
-    most = exchange.caller.plan.max_response_size
-    if (own := exchange.endpoint.definition.max_response_size) is not None and own < most:
-        most = own
+    most = exchange.endpoint.most_response_bytes(exchange.caller.plan)
     found, size = [], 0
     async for piece in pieces:
         size += len(piece)

@@ -196,3 +196,13 @@ def test_caller_brings_the_limits_of_its_plan() -> None:
 def test_what_requests_share_cannot_be_changed(record: Any) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(record, dataclasses.fields(record)[0].name, "other")
+
+
+@pytest.mark.parametrize(("own", "most"), [(None, 100), (0, 0), (99, 99), (100, 100), (101, 100)])
+def test_tighter_size_of_plan_and_endpoint_counts(own: int | None, most: int) -> None:
+    plan = dataclasses.replace(PLAN, max_request_size=100, max_response_size=100)
+    bounded = {"max_request_size": own, "max_response_size": own}
+    made = compile_connector(snapshot(endpoint(**bounded)), team="t", secrets={})
+    route = made.router.match("GET", "/a").route
+
+    assert route.most_request_bytes(plan) == route.most_response_bytes(plan) == most
