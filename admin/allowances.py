@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from admin.calls import Call
-from gateway.limits.memory import Rate
+from gateway.limits.contract import Concurrency, Rate, Standing
 from gateway.problems import Rejected
 
 
@@ -21,19 +21,22 @@ class Allowance(NamedTuple):
     @asynccontextmanager
     async def take(self, call: Call) -> AsyncIterator[None]:
         """One of them for the call's team. Raises Rejected `too_many_concurrent`, `rate_limited`."""
-        limiter, who = call.control.limiter, f"{self.what} {call.team}"
-        if not limiter.enter(who, self.at_once):
-            detail = f"A team may have {self.at_once} {self.what} at the same time."
-            raise Rejected("too_many_concurrent", detail, retry_after_s=1)
+        who = f"{self.what} {call.team}"
+        rate = Rate(self.what, who, self.a_minute, 60, self.a_minute)
+        at_once = Concurrency(self.what, who, self.at_once)
+        decision = await call.control.limits.decide([at_once, rate])
+        if not decision.admitted:
+            raise self._refusal(decision.refusing)
         try:
-            rate = Rate(self.what, who, self.a_minute, 60, self.a_minute)
-            decision = await limiter.admit([rate])
-            if not decision.admitted:
-                raise Rejected(
-                    "rate_limited",
-                    f"A team may have {self.a_minute} {self.what} a minute.",
-                    retry_after_s=decision.refusing.retry_after_s,
-                )
             yield
         finally:
-            limiter.leave(who)
+            if decision.lease is not None:
+                decision.lease.release()
+
+    def _refusal(self, refusing: Standing) -> Rejected:
+        if isinstance(refusing.limit, Rate):
+            code, detail = "rate_limited", f"A team may have {self.a_minute} {self.what} a minute."
+        else:
+            code = "too_many_concurrent"
+            detail = f"A team may have {self.at_once} {self.what} at the same time."
+        return Rejected(code, detail, retry_after_s=refusing.retry_after_s)

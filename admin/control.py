@@ -12,7 +12,7 @@ from gateway.database import Database
 from gateway.explain.explanation import Explainer
 from gateway.health.active import Health
 from gateway.identity.jwts import Tokens
-from gateway.limits.memory import Limiter
+from gateway.limits.contract import Limits
 from gateway.model import Plan
 from gateway.secrets.vault import Vault
 from gateway.upstream.addresses import AddressPolicy
@@ -24,7 +24,7 @@ from gateway.upstream.probe import Probe
 class Control:
     """The objects that handlers use. `default_plan` is what a team's first plan is made from.
 
-    `probe` makes connections for one test of a connection, `limiter` counts those tests, `explainer`
+    `probe` makes connections for one test of a connection, `limits` counts those tests, `explainer`
     runs the pipeline for a request that is only described, `circuit` tells how the breakers of a
     connector (its id) stand in this process.
     """
@@ -35,7 +35,7 @@ class Control:
     policy: AddressPolicy
     default_plan: Plan
     probe: Callable[[], Probe]
-    limiter: Limiter
+    limits: Limits
     explainer: Explainer
     health: Health
     circuit: Callable[[str], State | None]

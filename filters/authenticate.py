@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.identity import keys
 from gateway.identity.jwts import TokenFault
-from gateway.limits.memory import Rate
+from gateway.limits.contract import Rate
 from gateway.model import Caller
 from gateway.networks import site_of
 from gateway.options import text, texts, whole
@@ -76,7 +76,7 @@ class Authenticate:
         self._hidden = frozenset(name.encode().replace(b"_", b"-") for name in own)
         self._directory = runtime.directory
         self._tokens = runtime.tokens
-        self._limiter = runtime.limiter
+        self._limits = runtime.limits
         self._failures = options.failures_per_minute
         self._parameter = options.query_parameter
 
@@ -113,7 +113,8 @@ class Authenticate:
         """Raises Rejected `rate_limited` for one failure too many."""
         most = self._failures
         who = f"failures {site_of(client_address)}"
-        decision = await self._limiter.admit([Rate("authentication", who, most, 60, most)])
+        rates = [Rate("authentication", who, most, 60, most)]
+        decision = self._limits.decide_now(rates) or await self._limits.decide(rates)
         if not decision.admitted:
             raise Rejected(
                 "rate_limited",

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.limits.memory import MODE
+from gateway.limits.contract import Concurrency as ConcurrencyLimit
 from gateway.options import number, whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
+
+_MODE: Final = "memory"
+"""How the process's own places are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,12 @@ class Concurrency:
         self._options = options
         self._metrics = runtime.metrics
         self._places = asyncio.Semaphore(options.most_in_flight)
+        self._limits = runtime.limits
         self.waiting = 0
-        self._teams: dict[str, int] = {}
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
         if (most := self._options.per_team) is not None:
-            self._enter(exchange, exchange.caller.team, most)
+            await self._enter(exchange, exchange.caller.team, most)
         if self._places.locked():
             await self._wait()
         else:
@@ -70,25 +72,20 @@ class Concurrency:
             self.waiting -= 1
 
     def _overloaded(self) -> Rejected:
-        self._metrics.limit_decided("in_flight", "refused", MODE)
+        self._metrics.limit_decided("in_flight", "refused", _MODE)
         most = self._options.most_in_flight
         return Rejected("overloaded", f"{most} requests are being served.", retry_after_s=1)
 
-    def _enter(self, exchange: Exchange, team: str, most: int) -> None:
+    async def _enter(self, exchange: Exchange, team: str, most: int) -> None:
         """Hold one of the team's places until the exchange is over."""
-        inside = self._teams.get(team, 0)
-        if inside >= most:
-            self._metrics.limit_decided("per_team", "refused", MODE)
+        limits = [ConcurrencyLimit("per_team", f"team {team}", most)]
+        decision = self._limits.decide_now(limits) or await self._limits.decide(limits)
+        if not decision.admitted:
+            self._metrics.limit_decided("per_team", "refused", decision.mode)
             raise Rejected(
                 "too_many_concurrent",
                 f"A team may have {most} requests at the same time.",
-                retry_after_s=1,
+                retry_after_s=decision.refusing.retry_after_s,
             )
-        self._teams[team] = inside + 1
-        exchange.on_exit(partial(self._leave, team))
-
-    def _leave(self, team: str) -> None:
-        if (inside := self._teams[team]) > 1:
-            self._teams[team] = inside - 1
-        else:
-            del self._teams[team]
+        if decision.lease is not None:
+            exchange.on_exit(decision.lease.release)

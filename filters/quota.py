@@ -6,13 +6,10 @@ reached its upstream gives its unit back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.limits.memory import MODE
-from gateway.limits.memory import Quota as QuotaLimit
 from gateway.options import text
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
@@ -38,30 +35,26 @@ class Quota:
     gives: ClassVar[frozenset[str]] = frozenset({"quota_decision"})
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
-        self._limiter = runtime.limiter
+        self._limits = runtime.limits
         self._metrics = runtime.metrics
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
         quotas = exchange.caller.quotas
         if not quotas:
             return await proceed(exchange)
-        await self._take(exchange, quotas)
+        decision = self._limits.decide_now(quotas) or await self._limits.decide(quotas)
+        exchange.limits += decision.standings
+        if not decision.admitted:
+            refusing = decision.refusing
+            self._metrics.limit_decided(refusing.limit.policy, "refused", decision.mode)
+            raise Rejected(
+                "quota_exceeded",
+                f"The {refusing.limit.policy} quota of {refusing.limit.limit} requests is used up.",
+                retry_after_s=refusing.retry_after_s,
+            )
+        self._metrics.limit_decided("quota", "admitted", decision.mode)
         try:
             return await proceed(exchange)
         finally:
             if not exchange.attempts:
-                await self._limiter.give_back(quotas, exchange.at)
-
-    async def _take(self, exchange: Exchange, quotas: Sequence[QuotaLimit]) -> None:
-        decision = await self._limiter.admit(quotas)
-        exchange.limits += decision.standings
-        if decision.admitted:
-            self._metrics.limit_decided("quota", "admitted", MODE)
-            return
-        refusing = decision.refusing
-        self._metrics.limit_decided(refusing.limit.policy, "refused", MODE)
-        raise Rejected(
-            "quota_exceeded",
-            f"The {refusing.limit.policy} quota of {refusing.limit.limit} requests is used up.",
-            retry_after_s=refusing.retry_after_s,
-        )
+                await self._limits.charge(quotas, -1, decision.at)

@@ -1,17 +1,16 @@
 """How fast: the plan's rate for the caller, the endpoint's own rate, and how many at a time.
 
-Answers 429 `rate_limited` with the exact waiting time in Retry-After, or `too_many_concurrent`.
+Answers 429 `rate_limited` with the exact waiting time in Retry-After, or `too_many_concurrent`. What
+one of these limits refuses is taken from none of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.limits.memory import MODE, Rate
-from gateway.model import Caller
+from gateway.limits.contract import Concurrency, Limit, Rate, Standing
 from gateway.options import text
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
@@ -37,38 +36,35 @@ class RateLimit:
     gives: ClassVar[frozenset[str]] = frozenset({"rate_decision"})
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
-        self._limiter = runtime.limiter
+        self._limits = runtime.limits
         self._metrics = runtime.metrics
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
         caller, endpoint = exchange.caller, exchange.endpoint
-        if caller.plan.max_concurrent is not None:
-            self._enter(exchange, caller, caller.plan.max_concurrent)
-        rates = [caller.rate]
+        limits: list[Limit] = [caller.rate]
         if (own := endpoint.definition.rate_limit) is not None:
-            rates.append(Rate("endpoint", f"endpoint {endpoint.id} {caller.who}", own, 60, own))
-        decision = await self._limiter.admit(rates)
+            limits.append(Rate("endpoint", f"endpoint {endpoint.id} {caller.who}", own, 60, own))
+        if caller.concurrency is not None:
+            limits.append(caller.concurrency)
+        decision = self._limits.decide_now(limits) or await self._limits.decide(limits)
         exchange.limits += decision.standings
         if not decision.admitted:
             refusing = decision.refusing
-            self._metrics.limit_decided(refusing.limit.policy, "refused", MODE)
-            raise Rejected(
-                "rate_limited",
-                f"The limit {refusing.limit.policy!r} allows {refusing.limit.limit} requests "
-                f"in {refusing.limit.window_s:g} s.",
-                retry_after_s=refusing.retry_after_s,
-            )
-        self._metrics.limit_decided("rate", "admitted", MODE)
+            self._metrics.limit_decided(refusing.limit.policy, "refused", decision.mode)
+            raise _refusal(refusing)
+        self._metrics.limit_decided("rate", "admitted", decision.mode)
+        if decision.lease is not None:  # held until the answer's last byte has left
+            exchange.on_exit(decision.lease.release)
         return await proceed(exchange)
 
-    def _enter(self, exchange: Exchange, caller: Caller, most: int) -> None:
-        """Hold a place until the exchange is over, its answer's last byte included."""
-        who = caller.who
-        if not self._limiter.enter(who, most):
-            self._metrics.limit_decided("concurrent", "refused", MODE)
-            raise Rejected(
-                "too_many_concurrent",
-                f"The plan allows {most} requests at the same time.",
-                retry_after_s=1,
-            )
-        exchange.on_exit(partial(self._limiter.leave, who))
+
+def _refusal(refusing: Standing) -> Rejected:
+    limit, wait_s = refusing.limit, refusing.retry_after_s
+    if isinstance(limit, Concurrency):
+        detail = f"The plan allows {limit.limit} requests at the same time."
+        return Rejected("too_many_concurrent", detail, retry_after_s=wait_s)
+    return Rejected(
+        "rate_limited",
+        f"The limit {limit.policy!r} allows {limit.limit} requests in {limit.window_s:g} s.",
+        retry_after_s=wait_s,
+    )

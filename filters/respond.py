@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, RawHeaders, Response, refusal
-from gateway.limits.memory import Standing
+from gateway.limits.contract import Concurrency, Standing
 from gateway.options import switch
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
@@ -132,15 +132,20 @@ def _filter_of(rejected: Rejected) -> str:
 
 def _limit_fields(standings: Sequence[Standing], *, legacy: bool) -> RawHeaders:
     """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10)."""
-    tightest = standings[0]
-    policies = []
+    tightest, policies = None, []
     for standing in standings:
-        if standing.remaining < tightest.remaining or (
-            standing.retry_after_s > tightest.retry_after_s
+        limit = standing.limit
+        if isinstance(limit, Concurrency):
+            continue  # it has no window to tell of
+        if (
+            tightest is None
+            or standing.remaining < tightest.remaining
+            or standing.retry_after_s > tightest.retry_after_s
         ):
             tightest = standing
-        limit = standing.limit
         policies.append(_policy(limit.policy, limit.limit, limit.window_s))
+    if tightest is None:
+        return []
     limit, left = tightest.limit, tightest.remaining
     reset = -int(-tightest.reset_s // 1)
     fields = [

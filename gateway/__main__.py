@@ -130,7 +130,7 @@ def _admin(stages: Sequence[Stage], worker: Worker) -> Any:
             policy=worker.policy,
             default_plan=worker.default_plan,
             probe=worker.probe,
-            limiter=worker.runtime.limiter,
+            limits=worker.runtime.limits,
             explainer=Explainer(
                 stages, worker.runtime, worker.database, worker.vault, worker.default_plan
             ),

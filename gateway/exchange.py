@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from gateway.problems import MEDIA_TYPE, Rejected, render
 
 if TYPE_CHECKING:
-    from gateway.limits.memory import Standing
+    from gateway.limits.contract import Standing
     from gateway.model import Caller, Connector, Endpoint
     from gateway.runtime import Runtime
     from gateway.server.tunnel import Tunnel

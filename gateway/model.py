@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from gateway.limits.memory import Quota, Rate, quotas_of, rate_of
+from gateway.limits.callers import concurrency_of, name_of, quotas_of, rate_of
+from gateway.limits.contract import Concurrency, Quota, Rate
 from gateway.networks import Network
 from gateway.secrets.files import Stamp
 from gateway.transform import rules as rule_book
@@ -65,13 +66,15 @@ class Caller:
     """What the caller's counters are named by."""
     rate: Rate = field(init=False, repr=False)
     quotas: tuple[Quota, ...] = field(init=False, repr=False)
+    concurrency: Concurrency | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Work out the limits once, not for every request."""
-        who = f"{len(self.team)} {self.team} {self.kind} {self.id}"  # no two callers share it
+        who = name_of(self.team, self.kind, self.id)
         object.__setattr__(self, "who", who)
         object.__setattr__(self, "rate", rate_of(who, self.plan))
         object.__setattr__(self, "quotas", quotas_of(who, self.plan))
+        object.__setattr__(self, "concurrency", concurrency_of(who, self.plan))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gateway.directory import Directory
     from gateway.identity.jwts import Tokens
-    from gateway.limits.memory import Limiter
+    from gateway.limits.contract import Limits
     from gateway.metrics import Metrics
     from gateway.upstream.attempts import Attempts
     from gateway.usage.writer import UsageWriter
@@ -20,7 +20,7 @@ class Runtime:
 
     directory: Directory
     tokens: Tokens
-    limiter: Limiter
+    limits: Limits
     attempts: Attempts
     usage: UsageWriter
     metrics: Metrics

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from admin.masks import Masks, readable
 from gateway.exchange import Exchange
-from gateway.explain.explanation import MASK, Explanation, Place, Verdict
-from gateway.limits.memory import Rate, Standing
+from gateway.explain.explanation import MASK, Explanation, Verdict
+from gateway.limits.contract import Concurrency, Rate, Standing
 from gateway.model import Caller
 from gateway.problems import Rejected
 
@@ -36,7 +36,7 @@ def document(
         if endpoint is None
         else {"id": endpoint.id, "name": endpoint.name, "params": dict(exchange.params)},
         "endpoints": routes,
-        "limits": list(_limits(exchange, told.places)),
+        "limits": _limits(exchange),
         "bounds": _bounds(exchange),
         "upstream": _upstream(told),
     }
@@ -74,40 +74,38 @@ def _told_caller(caller: Caller | None, key: Mapping[str, Any] | None) -> dict[s
     return document
 
 
-def _limits(exchange: Exchange, places: Sequence[Place]) -> Iterator[dict[str, Any]]:
+def _limits(exchange: Exchange) -> list[dict[str, Any]]:
     """The limits that were asked, as they would stand with this request taken."""
     caller = exchange.known_caller
     if caller is None:
-        return
+        return []
     of_plan = "plan" if caller.plan.id else "default"
-    for most, taken in places:
-        left = max(most - taken - 1, 0)
-        admitted = taken < most
-        yield {
-            "policy": "concurrent",
-            "source": of_plan,
-            "limit": most,
-            "remaining": left,
-            "admitted": admitted,
-        }
-    for standing in exchange.limits:
-        yield {"source": _source(standing, caller, of_plan), **_standing(standing)}
+    return [
+        {"source": _source(standing, caller, of_plan), **_standing(standing)}
+        for standing in exchange.limits
+    ]
 
 
 def _source(standing: Standing, caller: Caller, of_plan: str) -> str:
     """Where a limit comes from: what isn't the plan's is the endpoint's."""
-    return of_plan if standing.limit in {caller.rate, *caller.quotas} else "endpoint"
+    planned = {caller.rate, caller.concurrency, *caller.quotas}
+    return of_plan if standing.limit in planned else "endpoint"
 
 
 def _standing(standing: Standing) -> dict[str, Any]:
+    """How a limit stands; one of concurrency has no window."""
     limit = standing.limit
     document = {
         "policy": limit.policy,
         "limit": limit.limit,
-        "windowSeconds": limit.window_s,
         "remaining": standing.remaining,
-        "resetSeconds": round(standing.reset_s, 3),
         "admitted": standing.admitted,
+    }
+    if isinstance(limit, Concurrency):
+        return document
+    document |= {
+        "windowSeconds": limit.window_s,
+        "resetSeconds": round(standing.reset_s, 3),
         "retryAfterSeconds": round(standing.retry_after_s, 3),
     }
     return {**document, "burst": limit.burst} if isinstance(limit, Rate) else document

@@ -1,7 +1,7 @@
 """What the pipeline would do with a request: its filters run, and nothing is sent, counted or kept.
 
 The filters are built anew for each explanation with objects that only look: a directory that reads
-what is in force and has a mask for every secret, a limiter that peeks. The innermost filter is
+what is in force and has a mask for every secret, limits that peek. The innermost filter is
 replaced by the end of the tale. Filters of others run when they say so (`explained = True`).
 """
 
@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from gateway.clock import SystemClock
@@ -20,7 +20,7 @@ from gateway.directory import Directory, KeyRecord
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.identity import keys
 from gateway.identity.jwts import Identity, TokenFault, Tokens
-from gateway.limits.memory import Decision, Limit, Limiter, Quota
+from gateway.limits.contract import Limit, Limits
 from gateway.metrics import Metrics
 from gateway.model import Caller, Connector, Plan
 from gateway.pipeline import Stage
@@ -50,13 +50,6 @@ class ByUser(NamedTuple):
     role: str
 
 
-class Place(NamedTuple):
-    """How many of the places that a plan has at a time are taken."""
-
-    most: int
-    taken: int
-
-
 @dataclass(slots=True)
 class Verdict:
     """What a filter made of the request: passed, answered, refused, failed, skipped, not reached."""
@@ -75,7 +68,6 @@ class Explanation:
     verdicts: list[Verdict]
     outcome: Outcome = "unknown"
     status: int | None = None
-    places: list[Place] = field(default_factory=list)
 
 
 class Explainer:
@@ -109,7 +101,7 @@ class Explainer:
             self._runtime,
             directory=directory,
             tokens=tokens,
-            limiter=_Peeking(self._runtime.limiter, told.places),
+            limits=_Peeking(self._runtime.limits),
             metrics=Metrics("explained"),
         )
         proceed: Proceed = _nobody
@@ -271,26 +263,14 @@ class _Vouched(Tokens):
         return self._whom
 
 
-class _Peeking(Limiter):
-    """Says what another limiter would, and takes nothing."""
+class _Peeking:
+    """Says what the limits would decide, and takes nothing."""
 
-    def __init__(self, limiter: Limiter, places: list[Place]) -> None:
-        super().__init__(SystemClock())
-        self._limiter = limiter
-        self._places = places
+    def __init__(self, limits: Limits) -> None:
+        self.decide = self.peek = limits.peek
 
-    def enter(self, key: str, most: int) -> bool:
-        """Whether there is a place."""
-        taken = self._limiter.inside(key)
-        self._places.append(Place(most, taken))
-        return taken < most
+    def decide_now(self, limits: Sequence[Limit], amount: int = 1) -> None:
+        """None: `decide` has to be asked."""
 
-    def leave(self, key: str) -> None:
-        """Nothing was taken."""
-
-    async def admit(self, limits: Sequence[Limit]) -> Decision:
-        """Whether there is room."""
-        return await self._limiter.peek(limits)
-
-    async def give_back(self, limits: Sequence[Quota], taken_at: float) -> None:
+    async def charge(self, limits: Sequence[Limit], amount: int, at: float) -> None:
         """Nothing was taken."""

@@ -18,9 +18,10 @@ from gateway.database import Database, DatabaseAway
 from gateway.directory import Directory
 from gateway.health.active import Health
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
-from gateway.limits.memory import Limiter
+from gateway.limits.callers import used
+from gateway.limits.memory import MemoryLimits
 from gateway.metrics import Metrics
-from gateway.model import Caller, Plan
+from gateway.model import Plan
 from gateway.runtime import Runtime
 from gateway.secrets import key_ring
 from gateway.secrets.files import Permitted, SecretFiles
@@ -154,7 +155,7 @@ async def worker(
         ailing=health.ailing,
     )
     directory = Directory(database, vault, plan, clock)
-    limiter = Limiter(clock)
+    limits = MemoryLimits(clock)
     usage = UsageWriter(
         database,
         metrics,
@@ -163,7 +164,7 @@ async def worker(
         keep_days=settings.usage.keep_days,
     )
     tokens = tokens_of(settings, data, upstreams)
-    runtime = Runtime(directory, tokens, limiter, attempts, usage, metrics)
+    runtime = Runtime(directory, tokens, limits, attempts, usage, metrics)
     metrics.watch_upstreams(attempts.standings, health.shares)
     metrics.watch_directory(lambda: directory.changes, lambda: directory.hearing)
     tasks = Tasks()
@@ -171,7 +172,7 @@ async def worker(
     usage.start()
     if settings.health.enabled:
         health.start()
-    tasks.start(_restore_quotas(usage, limiter), "quota counts")
+    tasks.start(_restore_quotas(usage, limits), "quota counts")
     try:
         yield Worker(runtime, database, vault, policy, plan, probe, health)
     finally:
@@ -183,7 +184,7 @@ async def worker(
         await database.close()
 
 
-async def _restore_quotas(usage: UsageWriter, limiter: Limiter) -> None:
+async def _restore_quotas(usage: UsageWriter, limits: MemoryLimits) -> None:
     """Count what was used before this process began; counters in memory begin at zero."""
     rows, began = None, utc_now()
     while rows is None:
@@ -191,8 +192,5 @@ async def _restore_quotas(usage: UsageWriter, limiter: Limiter) -> None:
             rows = await usage.used(began)
         except DatabaseAway:
             await asyncio.sleep(_RESTORE_AGAIN_S)
-    for row in rows:
-        counted = Plan(id="", name="", daily_quota=0, monthly_quota=0, time_zone=row["time_zone"])
-        caller = Caller(row["caller_type"], row["caller_id"], "", row["team_id"], counted)
-        for quota in caller.quotas:
-            limiter.restore(quota, row["today" if quota.period == "day" else "this_month"])
+    for quota, count in used(rows):
+        limits.restore(quota, count)

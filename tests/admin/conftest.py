@@ -27,7 +27,8 @@ from gateway.explain.explanation import Explainer
 from gateway.health.active import Health
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.ids import uuid7
-from gateway.limits.memory import Limiter
+from gateway.limits.contract import Limits
+from gateway.limits.memory import MemoryLimits
 from gateway.metrics import Metrics
 from gateway.model import Plan
 from gateway.runtime import Runtime
@@ -62,13 +63,13 @@ def health_with(store: Database, vault: Vault, upstreams: Upstreams) -> Health:
     return Health(store, vault, upstreams, HealthSettings(), SystemClock())
 
 
-def explainer_with(store: Database, vault: Vault, tokens: Tokens, limiter: Limiter) -> Explainer:
+def explainer_with(store: Database, vault: Vault, tokens: Tokens, limits: Limits) -> Explainer:
     """The usual pipeline, explained; nothing is ever sent."""
     metrics, clock, plan = Metrics("0"), SystemClock(), Plan(id="", name="default")
     attempts = Attempts(Upstreams(AddressPolicy()), metrics, clock, random.random)
     usage = UsageWriter(store, metrics, flush_every_s=1, most_waiting=1, keep_days=1)
     directory = Directory(store, vault, plan, clock)
-    runtime = Runtime(directory, tokens, limiter, attempts, usage, metrics)
+    runtime = Runtime(directory, tokens, limits, attempts, usage, metrics)
     return Explainer(pipeline.plan(DEFAULT_PIPELINE), runtime, store, vault, plan)
 
 
@@ -76,7 +77,7 @@ def control_with(store: Database, files: SecretFiles | None = None) -> Control:
     """What the admin API is built with."""
     vault = Vault([MasterKey("first", bytes(range(32)))], REFERENCES, ENVIRONMENT, files=files)
     rules = TokenRules(issuer="tests", audience="service-gateway")
-    tokens, limiter = Tokens(rules, [TrustedKey("HS256", SIGNING_KEY)]), Limiter(SystemClock())
+    tokens, limits = Tokens(rules, [TrustedKey("HS256", SIGNING_KEY)]), MemoryLimits(SystemClock())
     return Control(
         database=store,
         vault=vault,
@@ -84,8 +85,8 @@ def control_with(store: Database, files: SecretFiles | None = None) -> Control:
         policy=AddressPolicy(),
         default_plan=Plan(id="", name="default"),
         probe=partial(Probe, AddressPolicy()),
-        limiter=limiter,
-        explainer=explainer_with(store, vault, tokens, limiter),
+        limits=limits,
+        explainer=explainer_with(store, vault, tokens, limits),
         health=health_with(store, vault, Upstreams(AddressPolicy())),
         circuit=lambda _connector: None,
     )

@@ -11,49 +11,56 @@ import pytest
 from admin.allowances import Allowance
 from admin.calls import Call
 from gateway.clock import SystemClock
-from gateway.limits.memory import Limiter
+from gateway.limits.contract import Concurrency, Limits
+from gateway.limits.memory import MemoryLimits
 from gateway.problems import Rejected
 
 PROBES = Allowance("probes", 3, 2)
 
 
-def call_of(team: str, limiter: Limiter) -> Call:
+def call_of(team: str, limits: Limits) -> Call:
     """All that an allowance asks of a call."""
-    return cast("Call", SimpleNamespace(team=team, control=SimpleNamespace(limiter=limiter)))
+    return cast("Call", SimpleNamespace(team=team, control=SimpleNamespace(limits=limits)))
+
+
+async def free(limits: Limits, team: str) -> int:
+    """How many places the team has left."""
+    places = Concurrency("probes", f"probes {team}", PROBES.at_once)
+    return (await limits.peek([places])).standings[0].remaining + 1
 
 
 async def test_no_more_at_a_time_than_allowed_and_a_place_comes_back() -> None:
-    limiter = Limiter(SystemClock())
+    limits = MemoryLimits(SystemClock())
     async with AsyncExitStack() as stack:
         for _ in range(PROBES.at_once):
-            await stack.enter_async_context(PROBES.take(call_of("red", limiter)))
+            await stack.enter_async_context(PROBES.take(call_of("red", limits)))
         with pytest.raises(Rejected, match="2 probes at the same time") as refused:
-            await stack.enter_async_context(PROBES.take(call_of("red", limiter)))
-        await stack.enter_async_context(PROBES.take(call_of("blue", limiter)))
+            await stack.enter_async_context(PROBES.take(call_of("red", limits)))
+        await stack.enter_async_context(PROBES.take(call_of("blue", limits)))
     assert refused.value.code == "too_many_concurrent"
 
-    async with PROBES.take(call_of("red", limiter)):
+    async with PROBES.take(call_of("red", limits)):
         pass
 
 
 async def test_no_more_a_minute_than_allowed_and_a_refusal_keeps_no_place() -> None:
-    limiter = Limiter(SystemClock())
+    limits = MemoryLimits(SystemClock())
     for _ in range(PROBES.a_minute):
-        async with PROBES.take(call_of("red", limiter)):
+        async with PROBES.take(call_of("red", limits)):
             pass
     for _ in range(PROBES.at_once + 1):
         with pytest.raises(Rejected, match="3 probes a minute") as refused:
-            await PROBES.take(call_of("red", limiter)).__aenter__()
+            await PROBES.take(call_of("red", limits)).__aenter__()
         assert refused.value.code == "rate_limited"
-    assert limiter.inside("probes red") == 0
+    assert await free(limits, "red") == PROBES.at_once
 
-    async with PROBES.take(call_of("blue", limiter)):
+    async with PROBES.take(call_of("blue", limits)):
         pass
 
 
 async def test_place_comes_back_when_the_work_fails() -> None:
-    limiter = Limiter(SystemClock())
+    limits = MemoryLimits(SystemClock())
     with pytest.raises(ZeroDivisionError):
-        async with PROBES.take(call_of("red", limiter)):
+        async with PROBES.take(call_of("red", limits)):
             raise ZeroDivisionError
-    assert limiter.inside("probes red") == 0
+    assert await free(limits, "red") == PROBES.at_once

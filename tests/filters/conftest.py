@@ -13,7 +13,7 @@ from gateway.database import Database
 from gateway.directory import Directory
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.lifecycle.wiring import Worker
-from gateway.limits.memory import Limiter
+from gateway.limits.memory import MemoryLimits
 from gateway.metrics import Metrics
 from gateway.model import Plan
 from gateway.runtime import Runtime
@@ -36,7 +36,7 @@ async def runtime(clock: Clock) -> AsyncIterator[Runtime]:
     yield Runtime(
         directory=Directory(database, vault, Plan("", "default"), clock),
         tokens=Tokens(TokenRules("tests", "gateway"), [TrustedKey("HS256", "k" * 32)]),
-        limiter=Limiter(clock),
+        limits=MemoryLimits(clock),
         attempts=Attempts(upstreams, metrics, SystemClock(), random.random),
         usage=UsageWriter(database, metrics, flush_every_s=1, most_waiting=1000, keep_days=1),
         metrics=metrics,

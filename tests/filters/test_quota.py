@@ -87,6 +87,18 @@ async def test_request_that_never_reached_its_upstream_costs_nothing(runtime: Ru
     assert (await refusal_of(stage, asking(daily_quota=1))).code == "quota_exceeded"
 
 
+async def test_unit_is_given_back_to_the_day_that_it_was_taken_from(
+    runtime: Runtime, clock: Turned
+) -> None:
+    clock.wall = datetime(2026, 3, 31, tzinfo=UTC).timestamp()
+    stage, late = Quota(Options(), runtime), asking(daily_quota=1)
+    late.at = clock.wall - 1  # it came yesterday
+    with pytest.raises(Rejected):
+        await stage(late, failed)
+
+    await stage(asking(daily_quota=1), reached)
+
+
 async def test_request_that_failed_at_its_upstream_costs_its_unit(runtime: Runtime) -> None:
     async def broken(request: Exchange) -> Response:
         request.attempts = 1

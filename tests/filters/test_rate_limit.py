@@ -91,6 +91,33 @@ async def test_nobody_uses_up_the_rate_of_another(runtime: Runtime) -> None:
         assert (await refusal_of(stage, asking(who))).code == "rate_limited"
 
 
+async def test_place_is_held_until_the_exchange_is_over(runtime: Runtime) -> None:
+    stage, who = RateLimit(Options(), runtime), by(max_concurrent=1)
+    first, second = asking(who), asking(who)
+    await stage(first, answering())
+    refused = await refusal_of(stage, second)
+    first.close()
+    await stage(asking(who), answering())
+
+    assert (refused.code, refused.status) == ("too_many_concurrent", 429)
+    assert refused.headers == [(b"Retry-After", b"1")]
+    assert refused.detail == "The plan allows 1 requests at the same time."
+    standings = [(one.limit.policy, one.remaining, one.admitted) for one in second.limits]
+    assert standings == [("rate", 98, True), ("concurrent", 0, False)]
+
+
+async def test_request_that_the_rate_refuses_holds_no_place(
+    runtime: Runtime, clock: Turned
+) -> None:
+    stage, who = RateLimit(Options(), runtime), by(rate_limit=1, max_concurrent=1)
+    first, second = asking(who), asking(who)
+    await stage(first, answering())
+    first.close()
+    assert (await refusal_of(stage, second)).code == "rate_limited"
+    clock.forward(60)
+    await stage(asking(who), answering())
+
+
 async def test_rate_of_zero_allows_nothing(runtime: Runtime) -> None:
     refused = await refusal_of(RateLimit(Options(), runtime), asking(by(rate_limit=0)))
 

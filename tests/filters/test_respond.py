@@ -12,7 +12,7 @@ import pytest
 from filters.authorize import Authorize
 from filters.respond import Options, Respond
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.limits.memory import Quota, Rate, Standing
+from gateway.limits.contract import Concurrency, Quota, Rate, Standing
 from gateway.model import Connector
 from gateway.options import OptionFaults, load
 from gateway.problems import Fault, Rejected
@@ -154,6 +154,18 @@ async def test_limits_are_told_and_the_tightest_stands_out(runtime: Runtime, leg
     assert values(response, "RateLimit") == [b'"daily";r=7;t=500']
     old = [values(response, f"X-RateLimit-{n}") for n in ("Limit", "Remaining", "Reset")]
     assert old == ([[b"50"], [b"7"], [b"500"]] if legacy else [[], [], []])
+
+
+async def test_places_at_a_time_have_no_window_to_tell_of(runtime: Runtime) -> None:
+    request, bare = at(), at()
+    places = Standing(Concurrency("concurrent", "k", 2), 0, 0.0, False, 1.0)
+    request.limits, bare.limits = (places, *STANDINGS[:1]), (places,)
+    response = await stage(runtime)(request, answered(200))
+    without = await stage(runtime)(bare, answered(200))
+
+    assert values(response, "RateLimit-Policy") == [b'"rate";q=100;w=60']
+    assert values(response, "RateLimit") == [b'"rate";r=40;t=37']
+    assert values(without, "RateLimit-Policy") == values(without, "RateLimit") == []
 
 
 async def test_upstreams_limits_pass_where_we_have_none(runtime: Runtime) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from admin.explain.verdicts import MOST_SHOWN, document
 from gateway.exchange import Exchange, Outgoing
-from gateway.explain.explanation import Explanation, Place, Verdict
-from gateway.limits.memory import Limit, Limiter, Rate
+from gateway.explain.explanation import Explanation, Verdict
+from gateway.limits.contract import Concurrency, Limit, Rate
+from gateway.limits.memory import MemoryLimits
 from gateway.model import Plan
 from gateway.problems import Fault, Rejected
 from tests.conftest import Clock
@@ -57,16 +58,21 @@ def test_refusal_is_told_with_its_places() -> None:
 
 @pytest.mark.parametrize(("plan_id", "source"), [("p1", "plan"), ("", "default")])
 async def test_limits_tell_whose_they_are(plan_id: str, source: str, clock: Clock) -> None:
-    made = at_endpoint(Plan(plan_id, "gold", monthly_quota=None))
+    made = at_endpoint(Plan(plan_id, "gold", monthly_quota=None, max_concurrent=2))
     own = Rate("endpoint", "endpoint x", 3, 60, 3)
-    limits: list[Limit] = [made.caller.rate, own, *made.caller.quotas]
-    made.limits = (await Limiter(clock).peek(limits)).standings
-    found = {one["policy"]: one for one in told(made, places=[Place(2, 2)])["limits"]}
+    places, memory = Concurrency("concurrent", made.caller.who, 2), MemoryLimits(clock)
+    for _ in range(2):
+        memory.decide_now([places])
+    limits: list[Limit] = [made.caller.rate, own, places, *made.caller.quotas]
+    made.limits = (await memory.peek(limits)).standings
+    found = {one["policy"]: one for one in told(made)["limits"]}
 
     assert {name: one["source"] for name, one in found.items()} == {
         "concurrent": source, "rate": source, "endpoint": "endpoint", "daily": source,
     }  # fmt: skip
-    assert (found["concurrent"]["admitted"], found["concurrent"]["remaining"]) == (False, 0)
+    assert found["concurrent"] == {
+        "policy": "concurrent", "source": source, "limit": 2, "remaining": 0, "admitted": False,
+    }  # fmt: skip
     assert (found["endpoint"]["remaining"], found["endpoint"]["burst"]) == (2, 3)
     assert found["endpoint"]["resetSeconds"] == 20
 

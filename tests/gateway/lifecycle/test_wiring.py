@@ -170,7 +170,7 @@ async def test_postgresql_that_comes_later_is_found_and_quotas_are_counted_then(
         await eventually(lambda: "quota counts" not in names_of_tasks(), 10)
         record = await worker.runtime.directory.key(credential[3:11])
         assert record is not None
-        decision = await worker.runtime.limiter.admit(record.caller.quotas)
+        decision = await worker.runtime.limits.decide(record.caller.quotas)
 
     assert not decision.admitted
 

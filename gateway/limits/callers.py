@@ -1,0 +1,76 @@
+"""The limits of a caller, made of the numbers of its plan: whose counters they are, and what was used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+from gateway.limits.contract import Concurrency, Quota, Rate
+
+
+class Numbers(Protocol):
+    """What a plan says of limits: None means no limit, zero means nothing is allowed."""
+
+    @property
+    def rate_limit(self) -> int: ...
+    @property
+    def rate_window_s(self) -> int: ...
+    @property
+    def burst_limit(self) -> int | None: ...
+    @property
+    def daily_quota(self) -> int | None: ...
+    @property
+    def monthly_quota(self) -> int | None: ...
+    @property
+    def max_concurrent(self) -> int | None: ...
+    @property
+    def time_zone(self) -> str: ...
+
+
+class Row(Protocol):
+    """What a caller used: `team_id`, `caller_type`, `caller_id`, `time_zone`, `today`, `this_month`."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+def name_of(team: str, kind: str, identity: str) -> str:
+    """What a caller's counters are named by; no two callers share it."""
+    return f"{len(team)} {team} {kind} {identity}"
+
+
+def rate_of(who: str, plan: Numbers) -> Rate:
+    """The rate of a plan for one caller."""
+    burst = plan.rate_limit if plan.burst_limit is None else plan.burst_limit
+    return Rate("rate", who, plan.rate_limit, plan.rate_window_s, burst)
+
+
+def quotas_of(who: str, plan: Numbers) -> tuple[Quota, ...]:
+    """The quotas of a plan for one caller; each has a counter of its own."""
+    quotas = []
+    if plan.daily_quota is not None:
+        quotas.append(_daily(who, plan.daily_quota, plan.time_zone))
+    if plan.monthly_quota is not None:
+        quotas.append(_monthly(who, plan.monthly_quota, plan.time_zone))
+    return tuple(quotas)
+
+
+def concurrency_of(who: str, plan: Numbers) -> Concurrency | None:
+    """How many requests of one caller a plan allows at the same time; None for any number."""
+    most = plan.max_concurrent
+    return None if most is None else Concurrency("concurrent", who, most)
+
+
+def used(rows: Iterable[Row]) -> Iterator[tuple[Quota, int]]:
+    """What callers used of their quotas by their usage records; the limits of these quotas say nothing."""
+    for row in rows:
+        who = name_of(row["team_id"], row["caller_type"], row["caller_id"])
+        yield _daily(who, 0, row["time_zone"]), row["today"]
+        yield _monthly(who, 0, row["time_zone"]), row["this_month"]
+
+
+def _daily(who: str, limit: int, time_zone: str) -> Quota:
+    return Quota("daily", f"day {who}", limit, "day", time_zone)
+
+
+def _monthly(who: str, limit: int, time_zone: str) -> Quota:
+    return Quota("monthly", f"month {who}", limit, "month", time_zone)
