@@ -56,6 +56,7 @@ class Concurrency:
         else:
             await self._places.acquire()  # at once
         exchange.on_exit(self._places.release)
+        self._metrics.limit_decided("in_flight", _MODE, admitted=True)
         return await proceed(exchange)
 
     async def _wait(self) -> None:
@@ -72,7 +73,7 @@ class Concurrency:
             self.waiting -= 1
 
     def _overloaded(self) -> Rejected:
-        self._metrics.limit_decided("in_flight", "refused", _MODE)
+        self._metrics.limit_decided("in_flight", _MODE, admitted=False)
         most = self._options.most_in_flight
         return Rejected("overloaded", f"{most} requests are being served.", retry_after_s=1)
 
@@ -80,8 +81,8 @@ class Concurrency:
         """Hold one of the team's places until the exchange is over."""
         limits = [ConcurrencyLimit("per_team", f"team {team}", most)]
         decision = self._limits.decide_now(limits) or await self._limits.decide(limits)
+        self._metrics.limits_decided(decision)
         if not decision.admitted:
-            self._metrics.limit_decided("per_team", "refused", decision.mode)
             raise Rejected(
                 "too_many_concurrent",
                 f"A team may have {most} requests at the same time.",

@@ -44,15 +44,14 @@ class Quota:
             return await proceed(exchange)
         decision = self._limits.decide_now(quotas) or await self._limits.decide(quotas)
         exchange.limits += decision.standings
+        self._metrics.limits_decided(decision)
         if not decision.admitted:
             refusing = decision.refusing
-            self._metrics.limit_decided(refusing.limit.policy, "refused", decision.mode)
             raise Rejected(
                 "quota_exceeded",
                 f"The {refusing.limit.policy} quota of {refusing.limit.limit} requests is used up.",
                 retry_after_s=refusing.retry_after_s,
             )
-        self._metrics.limit_decided("quota", "admitted", decision.mode)
         try:
             return await proceed(exchange)
         finally:

@@ -48,11 +48,9 @@ class RateLimit:
             limits.append(caller.concurrency)
         decision = self._limits.decide_now(limits) or await self._limits.decide(limits)
         exchange.limits += decision.standings
+        self._metrics.limits_decided(decision)
         if not decision.admitted:
-            refusing = decision.refusing
-            self._metrics.limit_decided(refusing.limit.policy, "refused", decision.mode)
-            raise _refusal(refusing)
-        self._metrics.limit_decided("rate", "admitted", decision.mode)
+            raise _refusal(decision.refusing)
         if decision.lease is not None:  # held until the answer's last byte has left
             exchange.on_exit(decision.lease.release)
         return await proceed(exchange)

@@ -7,6 +7,7 @@ observation is one bisection and two additions. Labels are bounded by configurat
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
+    from gateway.limits.contract import Decision
     from gateway.upstream.targets import Standing
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -78,7 +80,9 @@ class Metrics:
         self.requests: dict[tuple[str, str, str, int, str], int] = {}
         self.routes: dict[tuple[str, str], Route] = {}
         self.rejections: dict[tuple[str, str], int] = {}
-        self.limit_decisions: dict[tuple[str, str, str], int] = {}
+        self._limit_decisions: dict[tuple[bool, str], dict[str, int]] = defaultdict(
+            lambda: defaultdict(int)
+        )
         self.retries: dict[str, int] = {}
         self.dependencies: dict[str, bool] = {}
         self.in_flight = 0
@@ -126,10 +130,26 @@ class Metrics:
         """Count a refusal by the filter that made it."""
         self.rejections[stage, code] = self.rejections.get((stage, code), 0) + 1
 
-    def limit_decided(self, policy: str, decision: str, mode: str) -> None:
-        """Count a decision: policy rate, daily or monthly; admitted or refused; memory, redis …"""
-        key = (policy, decision, mode)
-        self.limit_decisions[key] = self.limit_decisions.get(key, 0) + 1
+    def limit_decided(self, policy: str, mode: str, *, admitted: bool) -> None:
+        """Count what one limit decided in memory, redis …"""
+        self._limit_decisions[admitted, mode][policy] += 1
+
+    def limits_decided(self, decision: Decision) -> None:
+        """Count each limit of an admitted request, or those that had no room for a refused one."""
+        admitted = decision.admitted
+        counts = self._limit_decisions[admitted, decision.mode]
+        for standing in decision.standings:
+            if admitted or not standing.admitted:
+                counts[standing.limit.policy] += 1
+
+    @property
+    def limit_decisions(self) -> dict[tuple[str, str, str], int]:
+        """How often limits decided, by policy, admitted or refused, and mode."""
+        return {
+            (policy, "admitted" if admitted else "refused", mode): count
+            for (admitted, mode), counts in self._limit_decisions.items()
+            for policy, count in counts.items()
+        }
 
     def retried(self, connector: str, further: int = 1) -> None:
         """Count attempts at an upstream beyond a request's first."""
@@ -197,7 +217,8 @@ class Metrics:
         yield rejections
         decisions = CounterMetricFamily(
             "gateway_limit_decisions",
-            "Decisions of rate limits and quotas.",
+            "What limits decided, each by itself: all limits of an admitted request, "
+            "and of a refused one those that had no room.",
             labels=["policy", "decision", "mode"],
         )
         for decision, count in self.limit_decisions.items():

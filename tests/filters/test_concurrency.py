@@ -78,7 +78,9 @@ async def test_request_past_the_bound_is_sent_away_at_once(runtime: Runtime) -> 
 
     assert (refused.code, refused.status) == ("overloaded", 503)
     assert refused.headers == [(b"Retry-After", b"1")]
-    assert runtime.metrics.limit_decisions == {("in_flight", "refused", "memory"): 1}
+    assert runtime.metrics.limit_decisions == {
+        ("in_flight", "admitted", "memory"): 2, ("in_flight", "refused", "memory"): 1
+    }  # fmt: skip
     assert await fits(places)
     second.close()
 
@@ -138,7 +140,9 @@ async def test_team_has_a_bound_of_its_own(runtime: Runtime) -> None:
     assert (refused.code, refused.status) == ("too_many_concurrent", 429)
     assert refused.headers == [(b"Retry-After", b"1")]
     assert other.body == b"inner"
-    assert ("per_team", "refused", "memory") in runtime.metrics.limit_decisions
+    decisions = runtime.metrics.limit_decisions
+    assert decisions["per_team", "admitted", "memory"] == 4
+    assert decisions["per_team", "refused", "memory"] == 1
     again.close()
 
 

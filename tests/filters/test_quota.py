@@ -111,6 +111,18 @@ async def test_request_that_failed_at_its_upstream_costs_its_unit(runtime: Runti
     assert (await refusal_of(stage, asking(daily_quota=1))).code == "quota_exceeded"
 
 
+async def test_each_quota_is_counted_by_its_name(runtime: Runtime) -> None:
+    stage = Quota(Options(), runtime)
+    await stage(asking(daily_quota=1, monthly_quota=9), reached)
+    await refusal_of(stage, asking(daily_quota=1, monthly_quota=9))
+
+    assert runtime.metrics.limit_decisions == {
+        ("daily", "admitted", "memory"): 1,
+        ("monthly", "admitted", "memory"): 1,
+        ("daily", "refused", "memory"): 1,
+    }
+
+
 async def test_refusal_by_one_quota_takes_nothing_of_the_other(runtime: Runtime) -> None:
     stage = Quota(Options(), runtime)
     await refusal_of(stage, asking(daily_quota=0, monthly_quota=1))

@@ -118,6 +118,25 @@ async def test_request_that_the_rate_refuses_holds_no_place(
     await stage(asking(who), answering())
 
 
+async def test_each_policy_is_counted_by_its_name(runtime: Runtime) -> None:
+    stage, who = RateLimit(Options(), runtime), by(max_concurrent=2)
+    for path in ("/up/slow", "/up/x"):
+        await stage(asking(who, path), answering())
+    for _ in range(2):
+        await refusal_of(stage, asking(who))
+    await refusal_of(stage, asking(by(rate_limit=0, max_concurrent=9), "/up/slow"))
+
+    # those that had room when another refused are counted as neither
+    assert runtime.metrics.limit_decisions == {
+        ("rate", "admitted", "memory"): 2,
+        ("endpoint", "admitted", "memory"): 1,
+        ("concurrent", "admitted", "memory"): 2,
+        ("concurrent", "refused", "memory"): 2,
+        ("rate", "refused", "memory"): 1,
+        ("endpoint", "refused", "memory"): 1,
+    }
+
+
 async def test_rate_of_zero_allows_nothing(runtime: Runtime) -> None:
     refused = await refusal_of(RateLimit(Options(), runtime), asking(by(rate_limit=0)))
 

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from gateway.limits import contract
+from gateway.limits.contract import Concurrency, Decision, Quota
 from gateway.metrics import CONTENT_TYPE, OVERHEAD_SECONDS, SECONDS, Histogram, Metrics, expose
 from gateway.upstream.breaker import State
 from gateway.upstream.targets import Standing
@@ -53,7 +55,7 @@ def metrics() -> Metrics:
     for histogram in (route.duration, route.upstream, route.overhead, route.first_byte):
         histogram.observe(0.03)
     made.rejected("quota", "quota_exceeded")
-    made.limit_decided("daily", "refused", "memory")
+    made.limit_decided("daily", "memory", admitted=False)
     made.retried("maps")
     made.usage_flush.observe(0.2)
     made.dependencies["postgresql"] = True
@@ -124,7 +126,7 @@ def test_counters_count_each_by_its_labels() -> None:
     metrics = Metrics("1")
     for _ in range(3):
         metrics.rejected("authorize", "forbidden")
-        metrics.limit_decided("rate", "admitted", "memory")
+        metrics.limit_decided("rate", "memory", admitted=True)
         metrics.retried("maps")
     metrics.usage_records["written"] += 5
     metrics.usage_records["dropped"] += 2
@@ -135,6 +137,26 @@ def test_counters_count_each_by_its_labels() -> None:
     assert value(metrics, "gateway_limit_decisions_total", **decisions) == 3
     assert value(metrics, "gateway_usage_records_total") == 7
     assert value(metrics, "gateway_usage_records_dropped_total") == 2
+
+
+def test_limits_of_a_decision_are_counted_by_what_each_decided() -> None:
+    metrics = Metrics("1")
+    daily, places = Quota("daily", "d", 1, "day", "UTC"), Concurrency("concurrent", "c", 1)
+    room = contract.Standing(places, 0, 0, True, 0)
+    full, left = (contract.Standing(daily, 0, 9, has_room, 9) for has_room in (False, True))
+    for decision in (
+        Decision(True, (room, left), "memory", 0),
+        Decision(False, (room, full), "memory", 0),
+        Decision(False, (room, full), "local", 0),
+    ):
+        metrics.limits_decided(decision)
+
+    assert metrics.limit_decisions == {
+        ("concurrent", "admitted", "memory"): 1,
+        ("daily", "admitted", "memory"): 1,
+        ("daily", "refused", "memory"): 1,
+        ("daily", "refused", "local"): 1,
+    }
 
 
 def test_upstreams_are_told_as_they_stand_at_the_scrape() -> None:
