@@ -201,7 +201,7 @@ def test_what_requests_share_cannot_be_changed(record: Any) -> None:
 @pytest.mark.parametrize(("own", "most"), [(None, 100), (0, 0), (99, 99), (100, 100), (101, 100)])
 def test_tighter_size_of_plan_and_endpoint_counts(own: int | None, most: int) -> None:
     plan = dataclasses.replace(PLAN, max_request_size=100, max_response_size=100)
-    bounded = {"max_request_size": own, "max_response_size": own}
+    bounded: dict[str, Any] = {"max_request_size": own, "max_response_size": own}
     made = compile_connector(snapshot(endpoint(**bounded)), team="t", secrets={})
     route = made.router.match("GET", "/a").route
 
