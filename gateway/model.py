@@ -181,7 +181,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """One published upstream API. `draft` is True for one that exists but is not published.
+    """One published upstream API.
 
     Requests go to the `destinations`: the definition's targets, or the base URL where it has none.
     """
@@ -194,7 +194,6 @@ class Connector:
     destinations: tuple[Destination, ...]
     router: Router[Endpoint]
     connect_timeout_s: float
-    draft: bool = False
     files: Mapping[str, Stamp | None] = field(default_factory=dict, compare=False)
     """The files that its secrets are in, as they were when it was made."""
     identity: object = field(default_factory=object, init=False, repr=False, compare=False)

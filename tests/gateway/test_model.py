@@ -54,7 +54,7 @@ def test_connector_is_what_was_published() -> None:
     )
     match = made.router.match("POST", "/a/7")
 
-    assert (made.id, made.team, made.slug, made.draft) == ("c", "t", "maps", False)
+    assert (made.id, made.team, made.slug) == ("c", "t", "maps")
     assert (made.base.hostname, made.base.port) == ("api.example.com", 8443)
     assert made.connect_timeout_s == 2.5
     assert (match.route.id, match.route.name) == ("id of POST /a/:id", "POST /a/:id")
