@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -58,23 +58,58 @@ AWAY: Final = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
 )
 """What asyncpg raises when the server is away, as opposed to when a statement is wrong."""
 
 
+async def _connect(*args: Any, **options: Any) -> asyncpg.Connection[Any]:
+    """Connect. Raises DatabaseAway whatever keeps it from that: each reason may pass."""
+    try:
+        made: asyncpg.Connection[Any] = await asyncpg.connect(*args, **options)
+    except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise _away(error) from error
+    return made
+
+
 async def _prepare(connection: asyncpg.Connection[Any]) -> None:
-    for name in ("json", "jsonb"):
-        await connection.set_type_codec(
-            name,
-            schema="pg_catalog",
-            encoder=lambda value: orjson.dumps(value, default=str).decode(),
-            decoder=orjson.loads,
-        )
+    with _telling_outages(connection):
+        for name in ("json", "jsonb"):
+            await connection.set_type_codec(
+                name,
+                schema="pg_catalog",
+                encoder=lambda value: orjson.dumps(value, default=str).decode(),
+                decoder=orjson.loads,
+            )
+
+
+@contextmanager
+def _telling_outages(connection: Connection) -> Iterator[None]:
+    """Raise DatabaseAway for an outage, and nothing else, while the connection is ours.
+
+    asyncpg raises InterfaceError when a connection is used wrongly, and also for each use after the
+    server has ended it.
+    """
+    try:
+        yield
+    except AWAY as error:
+        raise _away(error) from error
+    except asyncpg.InterfaceError as error:
+        if not _is_lost(connection):
+            raise
+        raise _away(error) from error
+
+
+def _is_lost(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True  # it is the pool's again, which happens in its block only when it was lost
+
+
+def _away(error: Exception) -> DatabaseAway:
+    return DatabaseAway(str(error) or type(error).__name__)
 
 
 class Database:
@@ -94,6 +129,7 @@ class Database:
             max_size=self._most,
             timeout=self._timeout_s,
             command_timeout=30,
+            connect=_connect,
             init=_prepare,
             server_settings={
                 "search_path": SCHEMA,
@@ -118,9 +154,10 @@ class Database:
         assert self._pool is not None, "open() comes first"
         try:
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
-                yield connection
+                with _telling_outages(connection):
+                    yield connection
         except AWAY as error:
-            raise DatabaseAway(str(error) or type(error).__name__) from error
+            raise _away(error) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -159,23 +196,21 @@ class Database:
 
         Answers the coroutine function that closes it. Raises DatabaseAway.
         """
+        connection = await _connect(
+            self._dsn,
+            timeout=self._timeout_s,
+            server_settings={
+                "search_path": SCHEMA,
+                "application_name": "service-gateway listen",
+            },
+        )
+        connection.add_termination_listener(lambda _connection: lost())
         try:
-            connection = await asyncpg.connect(
-                self._dsn,
-                timeout=self._timeout_s,
-                server_settings={
-                    "search_path": SCHEMA,
-                    "application_name": "service-gateway listen",
-                },
-            )
-            connection.add_termination_listener(lambda _connection: lost())
-            try:
+            with _telling_outages(connection):
                 await connection.add_listener(CHANNEL, lambda *event: heard(str(event[3])))
-            except BaseException:
-                connection.terminate()
-                raise
-        except (*AWAY, asyncpg.PostgresError) as error:  # whatever it is, it may pass
-            raise DatabaseAway(str(error) or type(error).__name__) from error
+        except BaseException:
+            connection.terminate()
+            raise
         return connection.close
 
     async def migrate(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import asyncpg
@@ -80,6 +81,59 @@ async def test_statement_that_is_wrong_is_not_taken_for_a_server_that_is_away(
         await store.run("SELECT $1::smallint", 99_999)
     with pytest.raises(UniqueViolation):
         await store.run("INSERT INTO schema_migration SELECT * FROM schema_migration")
+
+
+async def test_connection_that_is_used_wrongly_is_not_taken_for_a_server_that_is_away(
+    store: Database,
+) -> None:
+    with pytest.raises(asyncpg.InterfaceError, match="expects 1 argument"):
+        await store.run("SELECT $1::text", "a", "b")
+    with pytest.raises(asyncpg.InterfaceError, match="another operation is in progress"):
+        async with store.connection() as connection:
+            await asyncio.gather(*(connection.execute("SELECT 1") for _ in range(2)))
+    async with store.connection() as kept:
+        await kept.execute("SELECT 1")
+    with pytest.raises(asyncpg.InterfaceError, match="released back to the pool"):
+        await kept.execute("SELECT 1")
+    await store.close()
+    with pytest.raises(asyncpg.InterfaceError, match="pool is clos"):
+        await store.run("SELECT 1")
+
+
+def is_lost(connection: Any) -> bool:
+    """Tell whether the pool has taken a connection back because it is lost."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
+
+
+async def test_connection_that_is_lost_between_two_statements_is_an_outage(
+    store: Database, eventually: Eventually
+) -> None:
+    async def lose(held: AbstractAsyncContextManager[Any]) -> None:
+        async with held as connection:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            await store.run("SELECT pg_terminate_backend($1)", pid)
+            await eventually(lambda: is_lost(connection))
+            await connection.execute("SELECT 1")
+
+    for held in (store.connection(), store.transaction()):
+        with pytest.raises(DatabaseAway):
+            await lose(held)
+    assert await store.row("SELECT 1") is not None
+
+
+async def test_server_that_refuses_connections_is_away(database: Migrated) -> None:
+    for dsn in (
+        database.dsn.replace("/test_", "/no_such_"),
+        database.dsn.replace("//postgres@", "//nobody@"),
+    ):
+        refused = Database(dsn)
+        await refused.open()
+        with pytest.raises(DatabaseAway):
+            await refused.run("SELECT 1")
+        await refused.close()
 
 
 async def test_server_that_is_away_is_one_kind_of_error(
