@@ -12,10 +12,10 @@ import base64
 import dataclasses
 import logging
 import re
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 import sql
 from gateway.clock import Clock
@@ -42,7 +42,6 @@ _PING = sql.query("directory.ping")
 _is_slug: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]").fullmatch
 _PING_EVERY_S: Final = 3.0
 _RECONNECT_S: Final = 0.2
-_RECONNECT_MOST_S: Final = 5.0
 _LOOK_EVERY_S: Final = 1.0
 """How often the files with secrets are looked at: one that has changed is in force soon after."""
 
@@ -66,6 +65,13 @@ class Draft:
     slug: str
 
 
+class Channel(NamedTuple):
+    """The connection that changes are announced on: whether it is lost, and what closes it."""
+
+    lost: asyncio.Event
+    close: Callable[[], Awaitable[object]]
+
+
 class Directory:
     """Who callers are and where they may go."""
 
@@ -78,12 +84,17 @@ class Directory:
         self._keys: Cache[KeyRecord] = Cache(self._load_key, clock, self._tasks)
         self._connectors: Cache[Connector | Draft] = Cache(self._load_connector, clock, self._tasks)
         self._plans: Cache[Plan] = Cache(self._load_plan, clock, self._tasks)
+        self._channel: Channel | None = None
         self._pings = 0
         self._pongs = 0
         self.ready = False
         self.changes = 1
         """Grows with each announced change; what `gateway_config_version` shows."""
-        self.hearing = False
+
+    @property
+    def hearing(self) -> bool:
+        """True while changes are announced here."""
+        return self._channel is not None
 
     def held_key(self, public_id: str) -> KeyRecord | None:
         """A key that is in memory and in force; never waits."""
@@ -110,13 +121,14 @@ class Directory:
 
     def start(self) -> None:
         """Begin to hear announcements, and keep hearing them."""
-        self._tasks.start(self._hear(), "directory")
+        self._tasks.repeat(self._hear, _RECONNECT_S, "directory")
         if self._vault.reads_files:
-            self._tasks.start(self._look_at_files(), "files with secrets")
+            self._tasks.repeat(self._look_at_files, _LOOK_EVERY_S, "files with secrets")
 
     async def close(self) -> None:
         """Stop hearing."""
         await self._tasks.stop()
+        await self._leave()
 
     async def _load_key(self, public_id: str) -> KeyRecord | None:
         row = await self._database.row(_KEY, public_id)
@@ -148,48 +160,44 @@ class Directory:
 
     async def _look_at_files(self) -> None:
         """Have those connectors looked up anew whose secrets are in files that have changed."""
-        while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            known = {path for value in self._connectors.values() for path in value.files}
-            now = await asyncio.to_thread(stamps, known)
-            if count := self._connectors.doubt_where(lambda value: differ(value.files, now)):  # noqa: B023 - called at once
-                self.changes += 1
-                log.info("files with secrets have changed", extra={"connectors": count})
+        known = {path for value in self._connectors.values() for path in value.files}
+        now = await asyncio.to_thread(stamps, known)
+        if count := self._connectors.doubt_where(lambda value: differ(value.files, now)):
+            self.changes += 1
+            log.info("files with secrets have changed", extra={"connectors": count})
 
     async def _hear(self) -> None:
-        """Listen; on a lost or silent connection begin again, and doubt what is held."""
-        wait = _RECONNECT_S
-        while True:
-            lost = asyncio.Event()
-            try:
-                close = await self._database.listen(self._heard, lost.set)
-            except DatabaseAway:
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _RECONNECT_MOST_S)
-                continue
-            wait = _RECONNECT_S
-            self._doubt()
-            self.hearing = self.ready = True
-            try:
-                await self._watch(lost)
-            finally:
-                self.hearing = False
-                with suppress(Exception):
-                    await asyncio.wait_for(close(), 1)
+        """Listen, and doubt what is held; or wait a moment and see that what is said is heard.
 
-    async def _watch(self, lost: asyncio.Event) -> None:
-        """Return when the connection is lost, or when what is said on the channel isn't heard."""
-        while not lost.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PING_EVERY_S):
-                    await lost.wait()
-                return
-            if self._pongs < self._pings:
-                log.warning("the channel of changes is silent; listening anew")
-                return
-            self._pings = self._pongs + 1
-            with suppress(DatabaseAway):
-                await self._database.row(_PING, f"ping {id(self)}")
+        A connection that is lost or silent is left: the next turn begins again.
+        """
+        if self._channel is None:
+            lost = asyncio.Event()
+            self._channel = Channel(lost, await self._database.listen(self._heard, lost.set))
+            self._doubt()
+            self.ready = True
+        elif not await self._is_heard(self._channel.lost):
+            await self._leave()
+
+    async def _is_heard(self, lost: asyncio.Event) -> bool:
+        """Wait a moment and ping; False when the connection is lost, or the last ping wasn't heard."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PING_EVERY_S):
+                await lost.wait()
+            return False
+        if self._pongs < self._pings:
+            log.warning("the channel of changes is silent; listening anew")
+            return False
+        self._pings = self._pongs + 1
+        with suppress(DatabaseAway):
+            await self._database.row(_PING, f"ping {id(self)}")
+        return True
+
+    async def _leave(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            with suppress(Exception):
+                await asyncio.wait_for(channel.close(), 1)
 
     def _doubt(self) -> None:
         self._pings = self._pongs = 0

@@ -227,6 +227,29 @@ async def test_channel_that_went_silent_is_noticed(
     await connection.close()
 
 
+async def test_listener_outlives_an_error_that_nobody_expected(
+    database: Migrated,
+    tmp_path: Path,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The server is there and refuses the ping, as when a statement is cancelled."""
+    monkeypatch.setattr("gateway.directory._PING_EVERY_S", 0.05)
+    monkeypatch.setattr("gateway.directory._PING", "SELECT 1 / 0, $1::text")
+    connection = await connect(database.dsn)
+    async with working(database.dsn, tmp_path) as worker:
+        directory, rows = worker.runtime.directory, Rows(connection, worker.vault)
+        public_id = (await rows.key())[3:11]
+        await directory.key(public_id)
+        await eventually(lambda: "division by zero" in caplog.text)
+        await rows.run("UPDATE gateway_api_key SET revoked_at = now()")
+
+        await in_force(lambda: directory.key(public_id), lambda now: now.revoked, 5)
+        await eventually(lambda: directory.hearing)
+    await connection.close()
+
+
 async def test_what_is_in_memory_serves_while_postgresql_is_away(
     stoppable: Stoppable, tmp_path: Path, eventually: Eventually
 ) -> None:
