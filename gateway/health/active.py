@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -17,7 +17,7 @@ from uuid import UUID
 
 import sql
 from gateway.clock import Clock, utc_now
-from gateway.database import Database, RowFault
+from gateway.database import Database, DatabaseAway, RowFault
 from gateway.health.checks import UNHEALTHY, Checks, Found, judged, together
 from gateway.secrets.vault import Vault
 from gateway.settings import HealthSettings
@@ -87,13 +87,12 @@ class Health:
         self._look_every_s = look_every_s
         self._checks = Checks(vault, upstreams, settings, settings.most_at_once)
         self._asked = Checks(vault, upstreams, settings, min(_FEW, settings.most_at_once))
-        self._tasks = Tasks()
+        self._tasks = Tasks(expected=(DatabaseAway,))
         self._running: set[asyncio.Task[None]] = set()
         self._found: list[list[Found]] = []
         self._known: dict[str, Known] = {}
         self._read_at = clock.monotonic()
         self._seen: datetime | None = None
-        self._away: set[str] = set()
 
     def start(self) -> None:
         """Begin to check, to write and to read."""
@@ -104,7 +103,7 @@ class Health:
             (self._read, "read all", _WHOLE_EVERY_S),
             (self._keep_partitions, "partitions", _PARTITIONS_EVERY_S),
         ):
-            self._tasks.start(self._repeat(turn, name, every_s), f"health: {name}")
+            self._tasks.repeat(turn, every_s, f"health: {name}")
 
     async def close(self) -> None:
         """Stop, and write what was found until now."""
@@ -143,20 +142,6 @@ class Health:
         if keep and kept:
             await self._store(kept)
         return kept
-
-    async def _repeat(self, turn: Callable[[], Awaitable[None]], name: str, every_s: float) -> None:
-        """Do something again and again; what fails is told once, until it works again."""
-        while True:
-            wait_s = every_s
-            try:
-                await turn()
-                self._away.discard(name)
-            except Exception as error:  # PostgreSQL is away, read-only, full …: it may work later
-                if name not in self._away:
-                    log.warning("health: %s fails", name, extra={"reason": str(error)})
-                self._away.add(name)
-                wait_s = min(every_s, 5 * self._look_every_s)
-            await asyncio.sleep(wait_s)
 
     async def _claim(self) -> None:
         """Begin the checks that are due, as many as there are slots for."""

@@ -90,8 +90,11 @@ class Postgres:
 
     @property
     def has_died(self) -> bool:
-        """True when the server was ours and ended by itself; start it again by leaving and entering."""
-        return self.owner and self._server is not None and self._server.poll() is not None
+        """True when the server was ours and ended; start it again by leaving and entering.
+
+        It stays true while that fails, and is false again once another process runs the server.
+        """
+        return self._server is not None and self._server.poll() is not None
 
     async def __aenter__(self) -> Self:
         """Start the server, or attach to it. Only in the main thread; raises EmbeddedFault."""
@@ -133,7 +136,7 @@ class Postgres:
         # For an instant a new owner's file still says what one that was killed had written there.
         with suppress(ValueError, ProcessLookupError):
             os.kill(int(pid), 0)
-            self.dsn = dsn
+            self.dsn, self._server = dsn, None
             return True
         return False
 

@@ -117,18 +117,16 @@ async def _embedded(plan: Plan, stack: AsyncExitStack) -> str:
     postgres = await stack.enter_async_context(Postgres(plan.data, plan.environ))
     tasks = Tasks()
     stack.push_async_callback(tasks.stop)
-    tasks.start(_keep_alive(postgres), "embedded PostgreSQL")
+    tasks.repeat(partial(_keep_alive, postgres), _LOOK_EVERY_S, "embedded PostgreSQL")
     return postgres.dsn
 
 
 async def _keep_alive(postgres: Postgres) -> None:
     """Start the embedded PostgreSQL again when it dies: nobody else will."""
-    while True:
-        await asyncio.sleep(_LOOK_EVERY_S)
-        if postgres.has_died:
-            log.error("the embedded PostgreSQL has died; starting it again")
-            await postgres.__aexit__()
-            await postgres.__aenter__()
+    if postgres.has_died:
+        log.error("the embedded PostgreSQL has died; starting it again")
+        await postgres.__aexit__()
+        await postgres.__aenter__()
 
 
 async def _migrate(dsn: str) -> None:

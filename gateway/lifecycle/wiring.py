@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 MASTER_KEY_FILE: Final = "master.key"
 _SIGNING_KEY_FILE: Final = "signing.key"
 _FLUSH_PATIENCE_S: Final = 10.0
-_RESTORE_AGAIN_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +166,12 @@ async def worker(
     runtime = Runtime(directory, tokens, limits, attempts, usage, metrics)
     metrics.watch_upstreams(attempts.standings, health.shares)
     metrics.watch_directory(lambda: directory.changes, lambda: directory.hearing)
-    tasks = Tasks()
+    tasks = Tasks(expected=(DatabaseAway,))
     directory.start()
     usage.start()
     if settings.health.enabled:
         health.start()
-    tasks.start(_restore_quotas(usage, limits), "quota counts")
+    tasks.persist(partial(_restore_quotas, usage, limits, utc_now()), "quota counts")
     try:
         yield Worker(runtime, database, vault, policy, plan, probe, health)
     finally:
@@ -184,13 +183,7 @@ async def worker(
         await database.close()
 
 
-async def _restore_quotas(usage: UsageWriter, limits: MemoryLimits) -> None:
+async def _restore_quotas(usage: UsageWriter, limits: MemoryLimits, began: datetime) -> None:
     """Count what was used before this process began; counters in memory begin at zero."""
-    rows, began = None, utc_now()
-    while rows is None:
-        try:
-            rows = await usage.used(began)
-        except DatabaseAway:
-            await asyncio.sleep(_RESTORE_AGAIN_S)
-    for quota, count in used(rows):
+    for quota, count in used(await usage.used(began)):
         limits.restore(quota, count)

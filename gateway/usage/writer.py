@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 import sql
 from gateway.clock import utc_now
-from gateway.database import Database, Row, RowFault, copy_records
+from gateway.database import Database, DatabaseAway, Row, RowFault, copy_records
 from gateway.metrics import Metrics
 from gateway.tasks import Tasks
 
@@ -32,7 +32,6 @@ _USED = sql.query("usage_writer.used")
 
 _BATCH: Final = 2_000
 _RETRY_S: Final = 0.5
-_RETRY_MOST_S: Final = 5.0
 _PARTITIONS_EVERY_S: Final = 3_600
 _DAYS_AHEAD: Final = 2
 
@@ -87,7 +86,7 @@ class UsageWriter:
         self._most_waiting = most_waiting
         self._keep_days = keep_days
         self._waiting: deque[UsageRecord] = deque()
-        self._tasks = Tasks()
+        self._tasks = Tasks(expected=(DatabaseAway,))
         self._wake = asyncio.Event()
         metrics.usage_queue_depth = self._waiting.__len__
 
@@ -103,8 +102,10 @@ class UsageWriter:
 
     def start(self) -> None:
         """Begin to write."""
-        self._tasks.start(self._write_on(), "usage writer")
-        self._tasks.start(self._keep_partitions(), "usage partitions")
+        self._tasks.repeat(self._write, 0, "usage writer")
+        self._tasks.repeat(
+            lambda: self.keep_partitions(utc_now()), _PARTITIONS_EVERY_S, "usage partitions"
+        )
 
     async def close(self, patience_s: float) -> None:
         """Write what waits, for so long at most; what is left then is counted as dropped."""
@@ -125,25 +126,20 @@ class UsageWriter:
         """What callers used of their quotas today and this month, before a moment."""
         return await self._database.rows(_USED, before)
 
-    async def _write_on(self) -> None:
-        wait = _RETRY_S
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._flush_every_s):
-                    await self._wake.wait()
-            self._wake.clear()
-            try:
+    async def _write(self) -> None:
+        """Wait a moment, or until a batch is full, and write what there is."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._flush_every_s):
+                await self._wake.wait()
+        self._wake.clear()
+        try:
+            await self._flush()
+            while len(self._waiting) >= _BATCH:
                 await self._flush()
-                while len(self._waiting) >= _BATCH:
-                    await self._flush()
-                wait = _RETRY_S
-                self._metrics.dependencies["postgresql"] = True
-            except Exception as error:  # away, read-only, full …: it may be taken later
-                if self._metrics.dependencies.get("postgresql", True):
-                    log.warning("PostgreSQL takes no records", extra={"reason": str(error)})
-                self._metrics.dependencies["postgresql"] = False
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _RETRY_MOST_S)
+        except Exception:  # away, read-only, full …: it may be taken later
+            self._metrics.dependencies["postgresql"] = False
+            raise
+        self._metrics.dependencies["postgresql"] = True
 
     async def _flush(self) -> None:
         """Write one batch; when that fails it waits again, in its place."""
@@ -192,16 +188,6 @@ class UsageWriter:
                 await self._database.run(_MARK_KEYS_USED, ids, times)
         except Exception as error:  # the next batch marks them again
             log.warning("keys can't be marked as used", extra={"reason": str(error)})
-
-    async def _keep_partitions(self) -> None:
-        """Make the partitions of the coming days and drop those past retention, each hour."""
-        while True:
-            try:
-                await self.keep_partitions(utc_now())
-                await asyncio.sleep(_PARTITIONS_EVERY_S)
-            except Exception as error:  # until then, rows go to the partition for all others
-                log.warning("partitions can't be kept", extra={"reason": str(error)})
-                await asyncio.sleep(_RETRY_MOST_S)
 
     async def keep_partitions(self, now: datetime) -> None:
         """Have partitions from yesterday to the day after tomorrow, and none past retention."""

@@ -268,7 +268,10 @@ async def test_what_was_read_holds_for_a_while_and_then_no_target_is_left_out(
 
 
 async def test_checks_go_on_after_the_database_was_away(
-    stoppable: Stoppable, upstream: Upstream, eventually: Eventually
+    stoppable: Stoppable,
+    upstream: Upstream,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with AsyncExitStack() as stack:
         connection = await connect(stoppable.dsn)
@@ -283,7 +286,9 @@ async def test_checks_go_on_after_the_database_was_away(
             | {"definition": {"upstream_base_url": upstream.url}}
         )
         checker._found.append(found)  # noqa: SLF001 - see above
-        await eventually(lambda: "write" in checker._away)  # noqa: SLF001 - see above
+        await eventually(
+            lambda: "health: write" in [r.__dict__.get("task") for r in caplog.records]
+        )
         assert checker.shares() == {"up": 1.0}, "what was known holds"
 
         await stoppable.start()

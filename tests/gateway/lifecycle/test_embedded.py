@@ -150,6 +150,25 @@ async def test_restart_keeps_the_data(place: Path) -> None:
         assert await execute(postgres.dsn, "SELECT n FROM kept") == 7
 
 
+async def test_server_that_died_counts_as_dead_until_it_could_be_started_again(
+    place: Path, eventually: Eventually
+) -> None:
+    environ = dict(os.environ)
+    async with Postgres(place, environ, OPTIONS) as postgres:
+        os.kill(server_pid(place), signal.SIGKILL)
+        await eventually(lambda: postgres.has_died)
+        await postgres.__aexit__()
+        environ["GATEWAY_PG_BINDIR"] = "/nowhere"
+        with pytest.raises(EmbeddedFault):
+            await postgres.__aenter__()
+        assert postgres.has_died
+        del environ["GATEWAY_PG_BINDIR"]
+        await postgres.__aenter__()
+
+        assert not postgres.has_died
+        assert await execute(postgres.dsn, "SELECT 1") == 1
+
+
 async def test_second_process_attaches_and_leaves_the_server_running(place: Path) -> None:
     async with running_elsewhere(place / "data") as owner:
         async with Postgres(place / "data", os.environ, OPTIONS) as guest:
