@@ -9,7 +9,7 @@ import ast
 import importlib
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from configparser import ConfigParser
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -252,6 +252,25 @@ def string(node: ast.AST) -> str:
     return str(node.value) if isinstance(node, ast.Constant) else ""
 
 
+def awaits_before_it_reads(module: Module) -> Iterator[str]:
+    """What is awaited in `a.x += …` comes after a.x was read: what it becomes meanwhile is lost."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.AugAssign | ast.Assign):
+            target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
+            awaits = [part for part in ast.walk(node.value) if isinstance(part, ast.Await)]
+            read = texts([node.value]) - texts(awaits)
+            is_read = isinstance(node, ast.AugAssign) or ast.unparse(target) in read
+            if awaits and is_read and not isinstance(target, ast.Name):
+                yield f"line {node.lineno} reads {ast.unparse(target)} before it awaits"
+
+
+def texts(nodes: Iterable[ast.expr]) -> set[str]:
+    """Return the texts of all expressions within some."""
+    return {
+        ast.unparse(part) for node in nodes for part in ast.walk(node) if isinstance(part, ast.expr)
+    }
+
+
 def skips_nothing(module: Module) -> Iterator[str]:
     for name in sorted(module.names()):
         if any(fnmatchcase(name, skip) for skip in SKIPS):
@@ -267,6 +286,7 @@ RULES: dict[Rule, tuple[str, ...]] = {
     names_say_something: PACKAGES,
     keeps_no_state: PACKAGES,
     leaves_sql_to_the_folder_sql: PACKAGES,
+    awaits_before_it_reads: PACKAGES,
     skips_nothing: ("tests",),
 }
 
@@ -339,6 +359,8 @@ def test_every_module(rule: Rule) -> None:
         (leaves_sql_to_the_folder_sql, "admin/keys.py", "x = 'UPDATE key SET name = $1'"),
         (leaves_sql_to_the_folder_sql, "admin/keys.py", "x = 'WITH a AS (DELETE FROM t )'"),
         (leaves_sql_to_the_folder_sql, "admin/keys.py", "x = f'NOTIFY {channel}'"),
+        (awaits_before_it_reads, "gateway/ids.py", "async def f(a):\n    a.x |= await a.y()"),
+        (awaits_before_it_reads, "gateway/ids.py", "async def f(a):\n    a.x = a.x + await a.y()"),
         (skips_nothing, "tests/test_keys.py", "import pytest\npytest.mark.skipif(True)"),
     ],
 )
@@ -357,6 +379,9 @@ from aiohttp import web
 NAMES = {"a": 1}
 ORDER: tuple[str, ...] = ()
 log = logging.getLogger(__name__)
+
+async def wait(answer: web.Response) -> None:
+    answer.body = await made_of(answer.body)
 
 def update(answer: web.Response) -> str:
     """Update the set of keys. SELECT one FROM many."""

@@ -223,7 +223,8 @@ class Health:
         if self._seen is None:
             return
         seen = await self._now()
-        self._known |= await self._rows(self._seen - _OVERLAP)
+        changed = await self._rows(self._seen - _OVERLAP)
+        self._known |= changed
         self._seen, self._read_at = seen, self._clock.monotonic()
 
     async def _read(self) -> None:

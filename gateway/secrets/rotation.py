@@ -84,7 +84,8 @@ class _Run:
                 rows = await connection.fetch(_BATCH, self._vault.sealing, *last, _MOST_ROWS)
                 if not rows:
                     return faults
-                self.resealed += await self._reseal(connection, rows, faults)
+                resealed = await self._reseal(connection, rows, faults)
+            self.resealed += resealed
             self._told(self.resealed, total)
             last = rows[-1]["connector_id"], rows[-1]["name"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -16,6 +17,7 @@ from gateway.health.active import Health
 from gateway.options import load
 from gateway.secrets.vault import MasterKey, Vault
 from gateway.settings import HealthSettings
+from gateway.tasks import Tasks
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK, Gateway, Migrated, Rows, connect, endpoint
@@ -298,6 +300,32 @@ async def test_checks_go_on_after_the_database_was_away(
         await Table(connection).due()
         await eventually(lambda: len(upstream.calls) > before, 10)
         await connection.close()
+
+
+_WAITING = (
+    "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database"
+    " WHERE NOT l.granted AND d.datname = current_database()"
+)
+
+
+async def test_what_is_read_whole_while_changes_are_read_is_not_lost(
+    table: Table, make: Make, upstream: Upstream
+) -> None:
+    checker, tasks = await make(), Tasks()
+    await table.publish(upstream.url)
+    await checker.check_now("red", [], 10)
+    await checker._read()  # noqa: SLF001 - as it repeats in the background
+    assert checker.shares() == {"up": 1.0}
+    await table.rows.run("UPDATE gateway_health SET changed_at = now() - interval '1 hour'")
+    async with table.rows.connection.transaction():
+        await table.rows.run("LOCK TABLE gateway_health")
+        reading = tasks.start(checker._read_changes(), "read")  # noqa: SLF001 - see above
+        while not await table.value(_WAITING):  # noqa: ASYNC110 - nobody sets an event for it
+            await asyncio.sleep(0.005)
+        checker._known = {}  # noqa: SLF001 - nothing is checked any more, as another read has found
+    await reading
+
+    assert checker.shares() == {}
 
 
 async def test_purged_connectors_check_that_was_under_way_is_dropped(
