@@ -164,17 +164,11 @@ LIMIT $3;
 -- The database's time, which all processes share.
 SELECT clock_timestamp() AS now;
 
--- name: make_partition
--- Make the partition of a day, when it isn't there.
+-- name: forget_quarters
+-- Drop the quarters of an hour that are no longer of the last day.
 -- Across teams: it serves the process, not a caller.
--- $1 day date
-SELECT make_health_partition($1);
-
--- name: drop_partitions
--- Drop the days before the first that is kept.
--- Across teams: it serves the process, not a caller.
--- $1 first_kept date
-SELECT drop_health_partitions($1);
+DELETE FROM gateway_health_quarter
+WHERE at < now() - interval '25 hours';
 
 -- name: newest
 -- List how a team's published connectors are, the newest connector first.

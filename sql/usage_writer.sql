@@ -7,18 +7,6 @@
 CREATE TEMPORARY TABLE IF NOT EXISTS usage_staging (LIKE gateway_usage_record)
 ON COMMIT DELETE ROWS;
 
--- name: drop_partitions
--- Drop the days before the first that is kept.
--- Across teams: it serves the process, not a caller.
--- $1 first_kept date
-SELECT drop_usage_partitions($1);
-
--- name: make_partition
--- Make the partition of a day, when it isn't there.
--- Across teams: it serves the process, not a caller.
--- $1 day date
-SELECT make_usage_partition($1);
-
 -- name: mark_keys_used
 -- When keys were last used, in one statement for many.
 -- Across teams: it serves the process, not a caller.

@@ -19,6 +19,7 @@ import sql
 from gateway.clock import Clock, utc_now
 from gateway.database import Database, DatabaseAway, RowFault
 from gateway.health.checks import UNHEALTHY, Checks, Found, judged, together
+from gateway.partitions import KEEP_EVERY_S, Partitions
 from gateway.secrets.vault import Vault
 from gateway.settings import HealthSettings
 from gateway.tasks import Tasks
@@ -32,10 +33,9 @@ log = logging.getLogger(__name__)
 _CLAIM = sql.query("health.claim")
 _CHECKABLE = sql.query("health.checkable")
 _CLOCK = sql.query("health.clock")
-_DROP_PARTITIONS = sql.query("health.drop_partitions")
+_FORGET_QUARTERS = sql.query("health.forget_quarters")
 _FORGET_TARGETS = sql.query("health.forget_targets")
 _LOCK = sql.query("health.lock")
-_MAKE_PARTITION = sql.query("health.make_partition")
 _RECORD = sql.query("health.record")
 _SAVE = sql.query("health.save")
 _SAVE_TARGETS = sql.query("health.save_targets")
@@ -55,8 +55,6 @@ _MOST_STORED: Final = 200
 _MOST_FOUND: Final = 10_000
 _FEW: Final = 8
 """How many targets are checked at once for those who ask: they don't hold up the others."""
-_PARTITIONS_EVERY_S: Final = 3_600.0
-_DAYS_AHEAD: Final = 2
 _PATIENCE_S: Final = 2.0
 
 
@@ -85,6 +83,7 @@ class Health:
         self._settings = settings
         self._clock = clock
         self._look_every_s = look_every_s
+        self._partitions = Partitions(database, "gateway_health_check", settings.keep_days)
         self._checks = Checks(vault, upstreams, settings, settings.most_at_once)
         self._asked = Checks(vault, upstreams, settings, min(_FEW, settings.most_at_once))
         self._tasks = Tasks(expected=(DatabaseAway,))
@@ -101,7 +100,7 @@ class Health:
             (self._write, "write", self._look_every_s),
             (self._read_changes, "read", self._look_every_s),
             (self._read, "read all", _WHOLE_EVERY_S),
-            (self._keep_partitions, "partitions", _PARTITIONS_EVERY_S),
+            (self._keep_partitions, "partitions", KEEP_EVERY_S),
         ):
             self._tasks.repeat(turn, every_s, f"health: {name}")
 
@@ -250,11 +249,8 @@ class Health:
         return now
 
     async def _keep_partitions(self) -> None:
-        """Have partitions from yesterday to the day after tomorrow, and none past retention."""
-        today = utc_now().date()
-        for ahead in range(-1, _DAYS_AHEAD + 1):
-            await self._database.run(_MAKE_PARTITION, today + timedelta(days=ahead))
-        await self._database.run(_DROP_PARTITIONS, today - timedelta(days=self._settings.keep_days))
+        await self._partitions.keep(utc_now())
+        await self._database.run(_FORGET_QUARTERS)
 
 
 def _told(target: tuple[str, Any]) -> tuple[str, tuple[str, int]]:

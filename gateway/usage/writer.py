@@ -12,19 +12,18 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import sql
 from gateway.clock import utc_now
 from gateway.database import Database, DatabaseAway, Row, RowFault, copy_records
 from gateway.metrics import Metrics
+from gateway.partitions import KEEP_EVERY_S, Partitions
 from gateway.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-_DROP_PARTITIONS = sql.query("usage_writer.drop_partitions")
-_MAKE_PARTITION = sql.query("usage_writer.make_partition")
 _MAKE_STAGING = sql.query("usage_writer.make_staging")
 _MARK_KEYS_USED = sql.query("usage_writer.mark_keys_used")
 _MERGE_STAGING = sql.query("usage_writer.merge_staging")
@@ -32,8 +31,6 @@ _USED = sql.query("usage_writer.used")
 
 _BATCH: Final = 2_000
 _RETRY_S: Final = 0.5
-_PARTITIONS_EVERY_S: Final = 3_600
-_DAYS_AHEAD: Final = 2
 
 
 class UsageRecord(NamedTuple):
@@ -84,7 +81,7 @@ class UsageWriter:
         self._metrics = metrics
         self._flush_every_s = flush_every_s
         self._most_waiting = most_waiting
-        self._keep_days = keep_days
+        self._partitions = Partitions(database, "gateway_usage_record", keep_days)
         self._waiting: deque[UsageRecord] = deque()
         self._tasks = Tasks(expected=(DatabaseAway,))
         self._wake = asyncio.Event()
@@ -104,7 +101,7 @@ class UsageWriter:
         """Begin to write."""
         self._tasks.repeat(self._write, 0, "usage writer")
         self._tasks.repeat(
-            lambda: self.keep_partitions(utc_now()), _PARTITIONS_EVERY_S, "usage partitions"
+            lambda: self._partitions.keep(utc_now()), KEEP_EVERY_S, "usage partitions"
         )
 
     async def close(self, patience_s: float) -> None:
@@ -188,10 +185,3 @@ class UsageWriter:
                 await self._database.run(_MARK_KEYS_USED, ids, times)
         except Exception as error:  # the next batch marks them again
             log.warning("keys can't be marked as used", extra={"reason": str(error)})
-
-    async def keep_partitions(self, now: datetime) -> None:
-        """Have partitions from yesterday to the day after tomorrow, and none past retention."""
-        today = now.astimezone(UTC).date()
-        for ahead in range(-1, _DAYS_AHEAD + 1):
-            await self._database.run(_MAKE_PARTITION, today + timedelta(days=ahead))
-        await self._database.run(_DROP_PARTITIONS, today - timedelta(days=self._keep_days))

@@ -78,7 +78,7 @@ BEGIN
 END
 $$;
 
-SELECT make_usage_partition(date '2026-11-01' + n) FROM generate_series(0, 3) AS s (n);
+SELECT make_partition('gateway_usage_record', date '2026-11-01' + n) FROM generate_series(0, 3) AS s (n);
 ALTER TABLE gateway_usage_record_20261101 SET UNLOGGED;
 ALTER TABLE gateway_usage_record_20261102 SET UNLOGGED;
 ALTER TABLE gateway_usage_record_20261103 SET UNLOGGED;

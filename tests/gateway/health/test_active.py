@@ -359,7 +359,7 @@ async def test_check_that_is_stored_twice_counts_once(
 
 async def test_partitions_are_made_and_dropped_by_retention(table: Table, make: Make) -> None:
     checker = await make(keep_days=2)
-    await table.value("SELECT make_health_partition(current_date - 3)")
+    await table.value("SELECT make_partition('gateway_health_check', current_date - 3)")
     await checker._keep_partitions()  # noqa: SLF001 - what is done each hour
     names = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'gateway_health_check'::regclass"
 

@@ -199,41 +199,12 @@ async def test_what_cannot_be_written_at_the_end_is_counted(
     assert "usage records are lost" in caplog.text
 
 
-async def test_partitions_are_made_ahead_and_dropped_with_their_rows(
-    database: Migrated, rows: Rows
-) -> None:
-    async with writing(database.dsn, start=False, keep_days=3) as (writer, _):
-        await writer.keep_partitions(AT)
-        for days in range(-5, 1):
-            writer.put(record(at=(AT + timedelta(days=days)).timestamp(), request_id=f"d{days}"))
-        await writer.close(5)
-        names = [row[0] for row in await rows.connection.fetch(_PARTITIONS)]
-        assert names == [
-            *(f"gateway_usage_record_{day}" for day in (20260228, 20260301, 20260302, 20260303)),
-            "gateway_usage_record_other",
-        ]
-        today = await rows.connection.fetch("SELECT request_id FROM gateway_usage_record_20260301")
-        assert [row[0] for row in today] == ["d0"]
-
-        await writer.keep_partitions(AT + timedelta(days=2))
-        names = [row[0] for row in await rows.connection.fetch(_PARTITIONS)]
-        assert names[:2] == ["gateway_usage_record_20260228", "gateway_usage_record_20260301"]
-        await writer.keep_partitions(AT + timedelta(days=3, hours=11))
-    kept = [row["request_id"] for row in await rows.records(1)]
-    assert kept == ["d0"]
-
-
-async def test_day_whose_rows_came_before_its_partition_stays_whole(
-    database: Migrated, rows: Rows
-) -> None:
-    async with writing(database.dsn, start=False) as (writer, _):
-        writer.put(record())
-        await writer._flush()  # noqa: SLF001 - before any partition is there
-        await writer.keep_partitions(AT)
-        writer.put(record())
-        await writer.close(5)
-
-    assert len(await rows.records(2)) == 2
+async def test_partitions_are_kept_from_the_start(database: Migrated, rows: Rows) -> None:
+    await rows.run("SELECT make_partition('gateway_usage_record', '2026-01-01')")
+    async with writing(database.dsn, keep_days=3), asyncio.timeout(5):
+        found: list[str] = []
+        while len(found) != 5 or "gateway_usage_record_20260101" in found:
+            found = [row[0] for row in await rows.connection.fetch(_PARTITIONS)]
 
 
 async def test_keys_last_use_is_written_and_never_goes_back(database: Migrated, rows: Rows) -> None:
