@@ -1,7 +1,8 @@
-"""Rotating the master key: every secret sealed anew with the first one, while the gateway serves.
+"""Rotating the master key: all that is sealed gets sealed anew with the first one, while we serve.
 
-A batch is a transaction, so an interrupted rotation goes on where it stopped. Rows that somebody
-else holds are passed over and come again in the next round.
+That is connectors' secrets, and the tokens of those who are signed in. A batch is a transaction, so
+an interrupted rotation goes on where it stopped. Rows that somebody else holds are passed over and
+come again in the next round.
 """
 
 from __future__ import annotations
@@ -9,19 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 from uuid import UUID
 
 import sql
 from gateway.database import Database, Row
 from gateway.secrets.vault import Sealed, Vault, VaultFault
 
-if TYPE_CHECKING:
-    from gateway.database import Connection
-
-_BATCH = sql.query("rotation.batch")
 _LEFT = sql.query("rotation.left")
-_RESEAL = sql.query("rotation.reseal")
+_SECRETS: Final = (sql.query("rotation.secrets"), sql.query("rotation.reseal_secrets"))
+_SESSIONS: Final = (sql.query("rotation.sessions"), sql.query("rotation.reseal_sessions"))
 
 _MOST_ROWS: Final = 200
 _WAIT_S: Final = 0.2
@@ -71,28 +69,34 @@ class _Run:
         self._told = told
 
     async def left(self) -> int:
-        """How many secrets another master key sealed."""
+        """How many values another master key sealed."""
         row = await self._database.row(_LEFT, self._vault.sealing)
         return 0 if row is None else int(row["left_over"])
 
     async def round(self) -> list[str]:
         """Go once through all rows; answers why some can't be sealed anew."""
-        total, faults = self.resealed + await self.left(), list[str]()
-        last: tuple[UUID, str] = (UUID(int=0), "")
-        while True:
-            async with self._database.transaction() as connection:
-                rows = await connection.fetch(_BATCH, self._vault.sealing, *last, _MOST_ROWS)
-                if not rows:
-                    return faults
-                resealed = await self._reseal(connection, rows, faults)
-            self.resealed += resealed
-            self._told(self.resealed, total)
-            last = rows[-1]["connector_id"], rows[-1]["name"]
+        left, faults = await self.left(), list[str]()
+        total = self.resealed + left
+        for batch, reseal in (_SECRETS, _SESSIONS):
+            last: tuple[UUID, str] = (UUID(int=0), "")
+            while True:
+                async with self._database.transaction() as connection:
+                    rows = await connection.fetch(batch, self._vault.sealing, *last, _MOST_ROWS)
+                    if not rows:
+                        break
+                    made = self._sealed_anew(rows, faults)
+                    if made:
+                        await connection.execute(reseal, *map(list, zip(*made, strict=True)))
+                self.resealed += len(made)
+                self._told(self.resealed, total)
+                last = rows[-1]["id"], rows[-1]["name"]
+        return faults
 
-    async def _reseal(self, connection: Connection, rows: Iterable[Row], faults: list[str]) -> int:
+    def _sealed_anew(self, rows: Iterable[Row], faults: list[str]) -> list[tuple[Any, ...]]:
+        """For each row that opens: its id, its name, and the new key and sealing."""
         made = []
         for row in rows:
-            team, connector, name = row["team_id"], str(row["connector_id"]), row["name"]
+            team, connector, name = row["team_id"], row["connector"], row["name"]
             old = Sealed(row["key_id"], row["sealed"])
             try:
                 value = self._vault.open(old, team=team, connector=connector, name=name)
@@ -100,7 +104,5 @@ class _Run:
                 faults.append(str(fault))
                 continue
             new = self._vault.seal(value, team=team, connector=connector, name=name)
-            made.append((row["connector_id"], name, new.key_id, new.content))
-        if made:
-            await connection.execute(_RESEAL, *map(list, zip(*made, strict=True)))
-        return len(made)
+            made.append((row["id"], name, new.key_id, new.content))
+        return made

@@ -14,6 +14,8 @@ from admin.access import COOKIE, CSRF
 from admin.api import application
 from admin.control import Control
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
+from gateway.secrets.rotation import rotate
+from gateway.secrets.vault import MasterKey, Vault
 from tests.admin.client import BASE, Answer, Fetch, Tokened, User, read
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
@@ -151,6 +153,16 @@ async def test_session_ends_with_the_key_that_signed_its_token(
     http = await aiohttp_client(application(replace(control, tokens=others)))
 
     assert (await Browser(http, browser.cookie).call("GET", "/me")).status == 401
+
+
+async def test_session_outlives_the_master_key_that_sealed_it(
+    browser: Browser, control: Control, aiohttp_client: Any
+) -> None:
+    old, new = MasterKey("first", bytes(range(32))), MasterKey("new", bytes(32))
+    await rotate(control.database, Vault([new, old]), lambda _done, _total: None)
+    http = await aiohttp_client(application(replace(control, vault=Vault([new]))))
+
+    assert (await Browser(http, browser.cookie).call("GET", "/me")).status == 200
 
 
 async def test_token_that_was_sealed_for_another_cookie_does_not_open(

@@ -83,6 +83,29 @@ async def test_every_secret_of_every_team_is_sealed_with_the_first_key(
     assert told == [(200, 453), (400, 453), (453, 453)]
 
 
+async def test_sessions_are_sealed_anew_too(store: Database, rows: Rows) -> None:
+    digests = [bytes([number]) * 32 for number in range(3)]
+    for digest in digests:
+        place = {"team": "", "connector": "session", "name": digest.hex()}
+        sealed = BEFORE.seal("a token", **place)
+        days = 1 if digest != digests[2] else -1  # the last one has expired: it needs no key
+        await rows.run(
+            "INSERT INTO admin_session (id, digest, key_id, sealed, expires_at)"
+            " VALUES (gen_random_uuid(), $1, $2, $3, now() + $4 * interval '1 day')",
+            *(digest, sealed.key_id, sealed.content, days),
+        )
+    await make(rows, 1)
+
+    assert await rotate(store, VAULT, ignored) == Outcome("new", 3)
+    found = await rows.connection.fetch("SELECT digest, key_id, sealed FROM admin_session")
+    assert [row["key_id"] for row in found if row["digest"] == digests[2]] == ["old"]
+    for row in found:
+        if row["digest"] != digests[2]:
+            place = {"team": "", "connector": "session", "name": row["digest"].hex()}
+            opened = Vault([NEW]).open(Sealed(row["key_id"], row["sealed"]), **place)
+            assert opened == "a token"
+
+
 async def test_nothing_else_of_a_secret_changes(store: Database, rows: Rows) -> None:
     id_ = await make(rows, 1)
     await rows.run(
