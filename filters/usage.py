@@ -19,7 +19,7 @@ from gateway.logs import access_fields
 from gateway.options import whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
-from gateway.usage.writer import UsageRecord
+from gateway.usage.record import UsageRecord
 
 log = logging.getLogger("gateway.access")
 
@@ -76,57 +76,22 @@ class Usage:
 
     def record(self, exchange: Exchange) -> None:
         """Count the exchange and keep its record."""
-        total_s = time.perf_counter() - exchange.started_s
-        first_byte_s = exchange.first_byte_s or total_s
-        own_s = max(first_byte_s - exchange.upstream_s, 0.0)
-        connector, endpoint = exchange.known_connector, exchange.known_endpoint
-        endpoint_name = endpoint.name if endpoint is not None else ""
+        record = UsageRecord.of(exchange)
+        connector = record.connector if record.connector_id is not None else ""
         route = self._metrics.request(
-            connector.slug if connector is not None else "",
-            endpoint_name,
-            exchange.method,
-            exchange.status,
-            exchange.source,
+            connector, record.endpoint, record.method, record.status, record.source
         )
         if route is not None:
-            route.duration.observe(total_s)
-            route.first_byte.observe(first_byte_s)
-            route.overhead.observe(own_s)
-            if exchange.upstream_s:
-                route.upstream.observe(exchange.upstream_s)
-        caller = exchange.known_caller
-        if caller is None and not self._sample(exchange.at):
+            route.duration.observe(record.total_ms / 1000)
+            route.first_byte.observe(record.first_byte_ms / 1000)
+            route.overhead.observe(record.own_ms / 1000)
+            if record.upstream_ms:
+                route.upstream.observe(record.upstream_ms / 1000)
+        if exchange.known_caller is None and not self._sample(exchange.at):
             return
-        self._writer.put(
-            UsageRecord(
-                exchange.at,
-                exchange.request_id,
-                exchange.traceparent[3:35],
-                caller.team if caller is not None else "",
-                connector.id if connector is not None else None,
-                connector.slug if connector is not None else _asked_for(exchange.path),
-                endpoint_name,
-                exchange.method,
-                caller.kind if caller is not None else "none",
-                caller.id if caller is not None else "",
-                exchange.status,
-                exchange.source,
-                exchange.error_code,
-                total_s * 1000,
-                exchange.upstream_s * 1000,
-                first_byte_s * 1000,
-                own_s * 1000,
-                exchange.body.read_bytes,
-                exchange.bytes_out,
-                exchange.attempts,
-                exchange.cached,
-                exchange.client_gone,
-                exchange.target,
-                exchange.client_address,
-            )
-        )
+        self._writer.put(record)
         if log.isEnabledFor(logging.INFO):
-            log.info("request", extra=access_fields(exchange, total_s))
+            log.info("request", extra=access_fields(exchange, record.total_ms / 1000))
 
     def _sample(self, at: float) -> bool:
         """True for the first few of each second."""
@@ -174,9 +139,3 @@ class _Counted:
         if not self._recorded:
             self._recorded = True
             self._usage.record(self._exchange)
-
-
-def _asked_for(path: str) -> str:
-    """The slug that an unresolved request asked for, as far as it can be one."""
-    slug = path[1:].partition("/")[0][:64]
-    return slug if slug.replace("-", "").isalnum() and slug.isascii() else ""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 import sql
 from gateway.clock import utc_now
@@ -21,6 +21,7 @@ from gateway.database import Database, DatabaseAway, Row, RowFault, copy_records
 from gateway.metrics import Metrics
 from gateway.partitions import KEEP_EVERY_S, Partitions
 from gateway.tasks import Tasks
+from gateway.usage.record import COLUMNS, UsageRecord
 
 log = logging.getLogger(__name__)
 
@@ -31,38 +32,6 @@ _USED = sql.query("usage_writer.used")
 
 _BATCH: Final = 2_000
 _RETRY_S: Final = 0.5
-
-
-class UsageRecord(NamedTuple):
-    """One exchange as it is stored; the fields are the table's columns, `at` in Unix seconds."""
-
-    at: float
-    request_id: str
-    trace_id: str
-    team_id: str
-    connector_id: str | None
-    connector: str
-    endpoint: str
-    method: str
-    caller_type: str
-    caller_id: str
-    status: int
-    source: str
-    error_code: str
-    total_ms: float
-    upstream_ms: float
-    first_byte_ms: float
-    own_ms: float
-    bytes_in: int
-    bytes_out: int
-    attempts: int
-    cached: bool
-    client_gone: bool
-    target: str
-    client_address: str
-
-
-COLUMNS: Final = UsageRecord._fields
 
 
 class UsageWriter:

@@ -17,7 +17,8 @@ import pytest
 from gateway.database import Database
 from gateway.metrics import Metrics
 from gateway.secrets.vault import MasterKey, Vault
-from gateway.usage.writer import UsageRecord, UsageWriter
+from gateway.usage.record import UsageRecord
+from gateway.usage.writer import UsageWriter
 from tests.dataplane import KEY_ID, Migrated, Rows, connect
 from tests.gateway.conftest import Stoppable
 

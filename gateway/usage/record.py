@@ -1,0 +1,81 @@
+"""What is kept of every exchange. A new column is a field here, filled in `of`, and one in the SQL."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from gateway.exchange import Exchange
+
+
+class UsageRecord(NamedTuple):
+    """One exchange as it is stored; the fields are the table's columns, in its order, `at` in Unix seconds."""
+
+    at: float
+    request_id: str
+    trace_id: str
+    team_id: str
+    connector_id: str | None
+    connector: str
+    endpoint: str
+    method: str
+    caller_type: str
+    caller_id: str
+    status: int
+    source: str
+    error_code: str
+    total_ms: float
+    upstream_ms: float
+    first_byte_ms: float
+    own_ms: float
+    bytes_in: int
+    bytes_out: int
+    attempts: int
+    cached: bool
+    client_gone: bool
+    target: str
+    client_address: str
+
+    @classmethod
+    def of(cls, exchange: Exchange) -> UsageRecord:
+        """The record of an exchange that is over now."""
+        total_s = time.perf_counter() - exchange.started_s
+        first_byte_s = exchange.first_byte_s or total_s
+        caller, connector = exchange.known_caller, exchange.known_connector
+        endpoint = exchange.known_endpoint
+        return cls(
+            exchange.at,
+            exchange.request_id,
+            exchange.traceparent[3:35],
+            caller.team if caller is not None else "",
+            connector.id if connector is not None else None,
+            connector.slug if connector is not None else _asked_for(exchange.path),
+            endpoint.name if endpoint is not None else "",
+            exchange.method,
+            caller.kind if caller is not None else "none",
+            caller.id if caller is not None else "",
+            exchange.status,
+            exchange.source,
+            exchange.error_code,
+            total_s * 1000,
+            exchange.upstream_s * 1000,
+            first_byte_s * 1000,
+            max(first_byte_s - exchange.upstream_s, 0.0) * 1000,
+            exchange.body.read_bytes,
+            exchange.bytes_out,
+            exchange.attempts,
+            exchange.cached,
+            exchange.client_gone,
+            exchange.target,
+            exchange.client_address,
+        )
+
+
+COLUMNS: Final = UsageRecord._fields
+
+
+def _asked_for(path: str) -> str:
+    """The slug that an unresolved request asked for, as far as it can be one."""
+    slug = path[1:].partition("/")[0][:64]
+    return slug if slug.replace("-", "").isalnum() and slug.isascii() else ""
