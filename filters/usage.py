@@ -77,16 +77,17 @@ class Usage:
     def record(self, exchange: Exchange) -> None:
         """Count the exchange and keep its record."""
         record = UsageRecord.of(exchange)
-        connector = record.connector if record.connector_id is not None else ""
-        route = self._metrics.request(
-            connector, record.endpoint, record.method, record.status, record.source
+        self._metrics.finished(
+            record.connector if record.connector_id is not None else "",
+            record.endpoint,
+            record.method,
+            record.status,
+            record.source,
+            total_s=record.total_ms / 1000,
+            first_byte_s=record.first_byte_ms / 1000,
+            own_s=record.own_ms / 1000,
+            upstream_s=record.upstream_ms / 1000,
         )
-        if route is not None:
-            route.duration.observe(record.total_ms / 1000)
-            route.first_byte.observe(record.first_byte_ms / 1000)
-            route.overhead.observe(record.own_ms / 1000)
-            if record.upstream_ms:
-                route.upstream.observe(record.upstream_ms / 1000)
         if exchange.known_caller is None and not self._sample(exchange.at):
             return
         self._writer.put(record)

@@ -1,30 +1,26 @@
-"""Prometheus metrics: plain counters on the hot path, turned into families when scraped.
+"""What one process counts: plain counters on the hot path, and a snapshot of them when scraped.
 
 prometheus_client's own children take a lock and several calls for each observation; here an
-observation is one bisection and two additions. Labels are bounded by configuration.
+observation is one bisection and two additions. Labels are bounded by configuration. How a snapshot
+is shown is in gateway/prometheus.py.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
-
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
     from gateway.limits.contract import Decision
     from gateway.upstream.targets import Standing
 
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+Snapshot = dict[str, list[tuple[tuple[str, ...], list[float]]]]
+"""For each family the values of its labels, and one number; or a histogram's counts and its sum.
+
+It can be sent to another process, and those of several processes be added up.
+"""
 SECONDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     120.0, 300.0, 600.0,
@@ -51,13 +47,9 @@ class Histogram:
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
-    def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative counts as Prometheus wants them."""
-        found, running = [], 0
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
-            running += count
-            found.append(("+Inf" if bound == float("inf") else repr(bound), float(running)))
-        return found
+    def values(self) -> list[float]:
+        """The counts, and the sum at the end."""
+        return [*self.counts, self.total]
 
 
 class Route:
@@ -85,7 +77,7 @@ class Metrics:
         )
         self.retries: dict[str, int] = {}
         self.dependencies: dict[str, bool] = {}
-        self.in_flight = 0
+        self._in_flight: list[Callable[[], int]] = []
         self.streams_open = 0
         self.usage_records = {"written": 0, "dropped": 0}
         self.usage_flush = Histogram(SECONDS)
@@ -96,21 +88,53 @@ class Metrics:
         self._shares: Callable[[], Mapping[str, float]] = dict
         self.config_reloaded = True
 
-    def request(
-        self, connector: str, endpoint: str, method: str, code: int, source: str
-    ) -> Route | None:
-        """Count a finished request; answers its route's histograms, None past the series limit."""
+    @property
+    def in_flight(self) -> int:
+        """How many requests the servers are serving."""
+        return sum(read() for read in self._in_flight)
+
+    def finished(
+        self,
+        connector: str,
+        endpoint: str,
+        method: str,
+        code: int,
+        source: str,
+        *,
+        total_s: float,
+        first_byte_s: float,
+        own_s: float,
+        upstream_s: float,
+    ) -> None:
+        """Count a finished request and its times, unless there are too many series already.
+
+        The connector and the endpoint are empty for a request that reached none.
+        """
         if method not in _KNOWN_METHODS:
             method = "other"
         key = (connector, endpoint, method, code, source)
         requests = self.requests
         if (count := requests.get(key)) is not None:
             requests[key] = count + 1
-            return self.routes[connector, endpoint]
-        if len(requests) >= _MOST_SERIES:
-            return None
-        requests[key] = 1
-        return self.routes.setdefault((connector, endpoint), Route())
+            route = self.routes[connector, endpoint]
+        elif len(requests) < _MOST_SERIES:
+            requests[key] = 1
+            route = self.routes.setdefault((connector, endpoint), Route())
+        else:
+            return
+        route.duration.observe(total_s)
+        route.first_byte.observe(first_byte_s)
+        route.overhead.observe(own_s)
+        if upstream_s:
+            route.upstream.observe(upstream_s)
+
+    def watch_server(self, in_flight: Callable[[], int]) -> None:
+        """Read at each scrape how many requests a server is serving."""
+        self._in_flight.append(in_flight)
+
+    def watch_usage_queue(self, depth: Callable[[], int]) -> None:
+        """Read at each scrape how many usage records wait."""
+        self.usage_queue_depth = depth
 
     def watch_directory(self, version: Callable[[], int], hearing: Callable[[], bool]) -> None:
         """Read the configuration's version, and whether its changes are heard, at each scrape."""
@@ -155,132 +179,64 @@ class Metrics:
         """Count attempts at an upstream beyond a request's first."""
         self.retries[connector] = self.retries.get(connector, 0) + further
 
-    def registry(self) -> CollectorRegistry:
-        """A registry with these and the process's own metrics."""
-        registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
-        registry.register(self)
-        return registry
+    def stream_opened(self) -> None:
+        """Count an answer that leaves in pieces, until `stream_closed`."""
+        self.streams_open += 1
 
-    def collect(self) -> Iterator[Metric]:
-        """prometheus_client's protocol: the families as they stand."""
-        yield from self._requests()
-        yield from self._histograms()
-        yield from self._counters()
-        yield from self._gauges()
-        yield from self._upstreams()
+    def stream_closed(self) -> None:
+        """An answer in pieces is over."""
+        self.streams_open -= 1
 
-    def _requests(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(
-            "gateway_requests",
-            "Finished requests, by who made the answer.",
-            labels=["connector", "endpoint", "method", "code", "source"],
-        )
-        for (connector, endpoint, method, code, source), count in self.requests.items():
-            family.add_metric([connector, endpoint, method, str(code), source], count)
-        yield family
+    def batch_written(self, written: int, dropped: int, seconds: float) -> None:
+        """Count a batch of usage records, and those of it that could not be kept."""
+        self.usage_records["written"] += written
+        self.usage_records["dropped"] += dropped
+        self.usage_flush.observe(seconds)
 
-    def _histograms(self) -> Iterator[Metric]:
-        for name, attribute, text in (
-            ("request_duration", "duration", "From the first byte in to the last byte out."),
-            ("upstream_duration", "upstream", "Waiting for the upstream's answer to begin."),
-            ("overhead", "overhead", "The gateway's own time before the answer begins."),
-            (
-                "time_to_first_byte",
-                "first_byte",
-                "From the request to the first byte of its answer.",
-            ),
-        ):
-            family = HistogramMetricFamily(
-                f"gateway_{name}_seconds", text, labels=["connector", "endpoint"]
-            )
-            for (connector, endpoint), route in self.routes.items():
-                histogram: Histogram = getattr(route, attribute)
-                family.add_metric([connector, endpoint], histogram.buckets(), histogram.total)
-            yield family
-        flush = HistogramMetricFamily(
-            "gateway_usage_flush_duration_seconds", "Writing one batch of usage records."
-        )
-        flush.add_metric([], self.usage_flush.buckets(), self.usage_flush.total)
-        yield flush
+    def records_dropped(self, count: int) -> None:
+        """Count usage records that are lost."""
+        self.usage_records["dropped"] += count
 
-    def _counters(self) -> Iterator[Metric]:
-        rejections = CounterMetricFamily(
-            "gateway_rejections",
-            "Refusals, by the filter that made them.",
-            labels=["filter", "code"],
-        )
-        for labels, count in self.rejections.items():
-            rejections.add_metric(list(labels), count)
-        yield rejections
-        decisions = CounterMetricFamily(
-            "gateway_limit_decisions",
-            "What limits decided, each by itself: all limits of an admitted request, "
-            "and of a refused one those that had no room.",
-            labels=["policy", "decision", "mode"],
-        )
-        for decision, count in self.limit_decisions.items():
-            decisions.add_metric(list(decision), count)
-        yield decisions
-        retries = CounterMetricFamily(
-            "gateway_retries", "Attempts beyond the first.", labels=["connector"]
-        )
-        for connector, count in self.retries.items():
-            retries.add_metric([connector], count)
-        yield retries
-        records = self.usage_records
-        yield CounterMetricFamily(
-            "gateway_usage_records", "Usage records made.", value=sum(records.values())
-        )
-        yield CounterMetricFamily(
-            "gateway_usage_records_dropped",
-            "Usage records that could not be kept.",
-            value=records["dropped"],
-        )
+    def dependency_answered(self, name: str, *, is_up: bool) -> None:
+        """Remember whether something that we depend on answered when it was last turned to."""
+        self.dependencies[name] = is_up
 
-    def _upstreams(self) -> Iterator[Metric]:
-        states = GaugeMetricFamily(
-            "gateway_breaker_state",
-            "0 closed, 1 half-open, 2 open: the worst of the connector's targets.",
-            labels=["connector"],
-        )
-        healthy = GaugeMetricFamily(
-            "gateway_upstream_healthy",
-            "The share of the connector's targets that answer well; 1 is all.",
-            labels=["connector"],
-        )
+    def reloaded(self, *, is_good: bool) -> None:
+        """Remember whether the last reload of the configuration was good."""
+        self.config_reloaded = is_good
+
+    def snapshot(self) -> Snapshot:
+        """All that is counted, and what is watched, as it stands: plain data of its own."""
+        routes = self.routes.items()
         shares = dict(self._shares())
-        for connector, standing in self._standings().items():
-            states.add_metric([connector], float(standing.state))
-            shares[connector] = min(standing.healthy, shares.get(connector, 1.0))
-        for connector, share in shares.items():
-            healthy.add_metric([connector], share)
-        yield from (states, healthy)
-
-    def _gauges(self) -> Iterator[Metric]:
-        for name, text, value in (
-            ("in_flight_requests", "Requests being served.", self.in_flight),
-            ("streams_open", "Answers being streamed.", self.streams_open),
-            ("usage_queue_depth", "Usage records not written yet.", self.usage_queue_depth()),
-            ("config_version", "Grows with each change of configuration.", self._config_version()),
-            (
-                "config_last_reload_success",
-                "1 when the last reload was good.",
-                self.config_reloaded,
-            ),
-        ):
-            yield GaugeMetricFamily(f"gateway_{name}", text, value=float(value))
-        up = GaugeMetricFamily("gateway_dependency_up", "1 when it answers.", labels=["name"])
-        for name, is_up in {**self.dependencies, "announcements": self._hearing()}.items():
-            up.add_metric([name], float(is_up))
-        yield up
-        build = GaugeMetricFamily("gateway_build_info", "The version.", labels=["version"])
-        build.add_metric([self._version], 1)
-        yield build
-
-
-def expose(registry: CollectorRegistry) -> bytes:
-    """The registry in Prometheus's text format."""
-    return generate_latest(registry)
+        standings = self._standings()
+        for slug, standing in standings.items():
+            shares[slug] = min(standing.healthy, shares.get(slug, 1.0))
+        up = {**self.dependencies, "announcements": self._hearing()}
+        return {
+            "gateway_requests": [
+                ((connector, endpoint, method, str(code), source), [count])
+                for (connector, endpoint, method, code, source), count in self.requests.items()
+            ],
+            "gateway_request_duration_seconds": [(n, r.duration.values()) for n, r in routes],
+            "gateway_upstream_duration_seconds": [(n, r.upstream.values()) for n, r in routes],
+            "gateway_overhead_seconds": [(n, r.overhead.values()) for n, r in routes],
+            "gateway_time_to_first_byte_seconds": [(n, r.first_byte.values()) for n, r in routes],
+            "gateway_usage_flush_duration_seconds": [((), self.usage_flush.values())],
+            "gateway_rejections": [(names, [count]) for names, count in self.rejections.items()],
+            "gateway_limit_decisions": [
+                (names, [count]) for names, count in self.limit_decisions.items()
+            ],
+            "gateway_retries": [((slug,), [count]) for slug, count in self.retries.items()],
+            "gateway_usage_records": [((), [sum(self.usage_records.values())])],
+            "gateway_usage_records_dropped": [((), [self.usage_records["dropped"]])],
+            "gateway_in_flight_requests": [((), [self.in_flight])],
+            "gateway_streams_open": [((), [self.streams_open])],
+            "gateway_usage_queue_depth": [((), [self.usage_queue_depth()])],
+            "gateway_config_version": [((), [self._config_version()])],
+            "gateway_config_last_reload_success": [((), [float(self.config_reloaded)])],
+            "gateway_dependency_up": [((name,), [float(is_up)]) for name, is_up in up.items()],
+            "gateway_build_info": [((self._version,), [1])],
+            "gateway_breaker_state": [((slug,), [s.state]) for slug, s in standings.items()],
+            "gateway_upstream_healthy": [((slug,), [share]) for slug, share in shares.items()],
+        }

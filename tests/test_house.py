@@ -46,7 +46,7 @@ DOORS = {
     "jsonschema_rs": {"gateway/transform/rules.py"},
     "jwt": {"gateway/identity/jwts.py"},
     "opentelemetry": {"gateway/tracing.py"},
-    "prometheus_client": {"gateway/metrics.py"},
+    "prometheus_client": {"gateway/prometheus.py"},
     "re2": {"gateway/transform/rules.py"},
     "redis": {"gateway/limits/memory.py", "gateway/*store*.py"},
     "rich": {"gateway/__main__.py", "gateway/console.py"},

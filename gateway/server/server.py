@@ -75,6 +75,7 @@ class Server(web.Server):
         self._date = wire.DateClock()
         self._batch = WriteBatch(asyncio.get_running_loop())
         self._active = 0
+        metrics.watch_server(lambda: self._active)
         self._idle = asyncio.Event()
         self._tunnels = Tunnels(metrics)
         self.draining = False
@@ -157,11 +158,9 @@ class Server(web.Server):
             self._end()
 
     def _begin(self) -> None:
-        self._metrics.in_flight += 1
         self._active += 1
 
     def _end(self) -> None:
-        self._metrics.in_flight -= 1
         self._active -= 1
         if self.draining and not self._active:
             self._idle.set()
@@ -260,7 +259,7 @@ class Server(web.Server):
         """Write an answer piece by piece; its iterator is closed whatever happens."""
         chunks = inbound.message.version >= HttpVersion11
         close = close or (not chunks and response.length is None)
-        self._metrics.streams_open += 1
+        self._metrics.stream_opened()
         self.flush()
         try:
             await wire.write(
@@ -272,7 +271,7 @@ class Server(web.Server):
                 chunks=chunks,
             )
         finally:
-            self._metrics.streams_open -= 1
+            self._metrics.stream_closed()
             if (end := getattr(response.body, "aclose", None)) is not None:
                 await asyncio.shield(end())
         return CLOSE if close else KEEP

@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.metrics import CONTENT_TYPE, Metrics, expose
+from gateway.metrics import Metrics
+from gateway.prometheus import CONTENT_TYPE, expose, registry_of
 
 
 def application(metrics: Metrics, readiness: Callable[[], str]) -> web.Application:
     """The application; `readiness` answers why the process is not ready, or nothing."""
-    registry = metrics.registry()
+    registry = registry_of(metrics.snapshot)
 
     async def show_metrics(_request: web.Request) -> web.Response:
         return web.Response(body=expose(registry), headers={"Content-Type": CONTENT_TYPE})

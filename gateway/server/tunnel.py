@@ -170,7 +170,7 @@ class Tunnels:
         tunnel, pieces = response.tunnel, response.body
         assert tunnel is not None
         assert not isinstance(pieces, bytes)
-        self._metrics.streams_open += 1
+        self._metrics.stream_opened()
         self._open.add(tunnel)
         try:
             inbound.write(wire.head(response, date, SWITCHING, close=False))
@@ -188,7 +188,7 @@ class Tunnels:
                 tunnel.leave()
             inbound.cut()
         finally:
-            self._metrics.streams_open -= 1
+            self._metrics.stream_closed()
             self._open.discard(tunnel)
             await asyncio.shield(_end(tunnel, pieces))
 

@@ -54,7 +54,7 @@ class UsageWriter:
         self._waiting: deque[UsageRecord] = deque()
         self._tasks = Tasks(expected=(DatabaseAway,))
         self._wake = asyncio.Event()
-        metrics.usage_queue_depth = self._waiting.__len__
+        metrics.watch_usage_queue(self._waiting.__len__)
 
     def put(self, record: UsageRecord) -> None:
         """Keep a record; never waits. Past the bound the oldest is dropped and counted."""
@@ -64,7 +64,7 @@ class UsageWriter:
             self._wake.set()
         if len(waiting) > self._most_waiting:
             waiting.popleft()
-            self._metrics.usage_records["dropped"] += 1
+            self._metrics.records_dropped(1)
 
     def start(self) -> None:
         """Begin to write."""
@@ -85,7 +85,7 @@ class UsageWriter:
                         await asyncio.sleep(_RETRY_S)
         except TimeoutError:
             left = len(self._waiting)
-            self._metrics.usage_records["dropped"] += left
+            self._metrics.records_dropped(left)
             log.error("usage records are lost", extra={"records": left})  # noqa: TRY400 - not a bug
 
     async def used(self, before: datetime) -> list[Row]:
@@ -103,9 +103,9 @@ class UsageWriter:
             while len(self._waiting) >= _BATCH:
                 await self._flush()
         except Exception:  # away, read-only, full …: it may be taken later
-            self._metrics.dependencies["postgresql"] = False
+            self._metrics.dependency_answered("postgresql", is_up=False)
             raise
-        self._metrics.dependencies["postgresql"] = True
+        self._metrics.dependency_answered("postgresql", is_up=True)
 
     async def _flush(self) -> None:
         """Write one batch; when that fails it waits again, in its place."""
@@ -118,9 +118,8 @@ class UsageWriter:
         except BaseException:
             self._waiting.extendleft(reversed(batch))
             raise
-        self._metrics.usage_records["written"] += len(batch) - set_aside
-        self._metrics.usage_records["dropped"] += set_aside
-        self._metrics.usage_flush.observe(time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        self._metrics.batch_written(len(batch) - set_aside, set_aside, seconds)
         await self._mark_keys_used(batch)
 
     async def _store(self, batch: Sequence[UsageRecord]) -> int:

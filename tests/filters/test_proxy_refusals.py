@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry
 
+from gateway.prometheus import registry_of
 from tests.dataplane import Gateway, endpoint
 from tests.loopback import Call, Client, Message, Upstream, request
 
@@ -34,7 +35,7 @@ async def test_open_breaker_is_told_counted_and_costs_no_quota(
     key = await running.rows.key(plan_id=await running.rows.plan("small", daily_quota=5))
     answers = [await running.call(key=key) for _ in range(9)]
     refused = answers[3:]
-    registry = running.worker.runtime.metrics.registry()
+    registry = registry_of(running.worker.runtime.metrics.snapshot)
 
     assert [answer.status for answer in answers] == [500] * 3 + [503] * 6
     assert {answer.code for answer in refused} == {"circuit_open"}
@@ -98,7 +99,7 @@ async def test_retries_are_one_request_with_several_attempts(
     (record,) = await running.records(1)
     assert (record["attempts"], record["status"], record["source"]) == (3, 200, "upstream")
     assert record["target"] == f"127.0.0.1:{upstream.port}"
-    registry = running.worker.runtime.metrics.registry()
+    registry = registry_of(running.worker.runtime.metrics.snapshot)
     assert samples(registry, "gateway_retries_total") == {"up": 2}
     assert samples(registry, "gateway_breaker_state") == {"up": 0}
 

@@ -1,142 +1,27 @@
-"""Metrics: Prometheus can read them, their names are the contract's, and their number is bounded."""
+"""What a process counts: by bounded labels, and a snapshot is a copy."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
 from gateway.limits import contract
 from gateway.limits.contract import Concurrency, Decision, Quota
-from gateway.metrics import CONTENT_TYPE, OVERHEAD_SECONDS, SECONDS, Histogram, Metrics, expose
-from gateway.upstream.breaker import State
-from gateway.upstream.targets import Standing
+from gateway.metrics import Metrics
 
-NAMES = {
-    "gateway_requests_total", "gateway_request_duration_seconds", "gateway_upstream_duration_seconds",
-    "gateway_overhead_seconds", "gateway_time_to_first_byte_seconds", "gateway_in_flight_requests",
-    "gateway_streams_open", "gateway_rejections_total", "gateway_limit_decisions_total",
-    "gateway_retries_total", "gateway_usage_records_total", "gateway_usage_queue_depth",
-    "gateway_usage_records_dropped_total", "gateway_usage_flush_duration_seconds",
-    "gateway_config_version", "gateway_config_last_reload_success", "gateway_dependency_up",
-    "gateway_build_info", "gateway_breaker_state", "gateway_upstream_healthy",
-}  # fmt: skip
-LABELS = {
-    "gateway_requests_total": {"connector", "endpoint", "method", "code", "source"},
-    "gateway_rejections_total": {"filter", "code"},
-    "gateway_limit_decisions_total": {"policy", "decision", "mode"},
-    "gateway_retries_total": {"connector"},
-    "gateway_dependency_up": {"name"},
-    "gateway_build_info": {"version"},
-    "gateway_request_duration_seconds_count": {"connector", "endpoint"},
-    "gateway_overhead_seconds_sum": {"connector", "endpoint"},
-}
+TIMES = {"total_s": 0.03, "first_byte_s": 0.02, "own_s": 0.01, "upstream_s": 0.0}
 
 
-def scraped(metrics: Metrics) -> list[Sample]:
-    text = expose(metrics.registry()).decode("utf-8")
-    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-
-
-def value(metrics: Metrics, name: str, /, **labels: str) -> float | None:
-    found = [s.value for s in scraped(metrics) if s.name == name and s.labels == labels]
-    assert len(found) < 2
-    return found[0] if found else None
-
-
-@pytest.fixture
-def metrics() -> Metrics:
-    """Metrics that have seen one of everything."""
-    made = Metrics("1.2.3")
-    route = made.request("maps", "geocode", "GET", 200, "upstream")
-    assert route is not None
-    for histogram in (route.duration, route.upstream, route.overhead, route.first_byte):
-        histogram.observe(0.03)
-    made.rejected("quota", "quota_exceeded")
-    made.limit_decided("daily", "memory", admitted=False)
-    made.retried("maps")
-    made.usage_flush.observe(0.2)
-    made.dependencies["postgresql"] = True
-    return made
-
-
-def test_names_are_those_of_the_contract(metrics: Metrics) -> None:
-    text = expose(metrics.registry()).decode("utf-8")
-    families = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE gateway_")}
-
-    assert families == NAMES
-
-
-def test_labels_are_those_of_the_contract(metrics: Metrics) -> None:
-    samples = scraped(metrics)
-
-    for name, labels in LABELS.items():
-        assert {frozenset(s.labels) for s in samples if s.name == name} == {frozenset(labels)}
-
-
-def test_every_family_says_what_it_counts(metrics: Metrics) -> None:
-    text = expose(metrics.registry()).decode("utf-8")
-
-    assert "version=0.0.4" in CONTENT_TYPE or "version=1.0.0" in CONTENT_TYPE
-    for family in text_string_to_metric_families(text):
-        assert family.documentation.strip()
-        assert family.type != "unknown"
-
-
-def test_process_tells_of_itself(metrics: Metrics) -> None:
-    names = {sample.name for sample in scraped(metrics)}
-
-    assert {"process_resident_memory_bytes", "process_open_fds", "python_info"} <= names
-
-
-def test_requests_are_counted_by_route_method_status_and_source() -> None:
+def test_times_of_a_request_are_those_of_its_route() -> None:
     metrics = Metrics("1")
-    for code, source in ((200, "upstream"), (200, "upstream"), (429, "gateway")):
-        metrics.request("maps", "geocode", "GET", code, source)
+    for upstream_s in (0.0, 0.5):
+        times = TIMES | {"upstream_s": upstream_s}
+        metrics.finished("maps", "geocode", "GET", 200, "upstream", **times)
+    route = metrics.routes["maps", "geocode"]
 
-    labels = {"connector": "maps", "endpoint": "geocode", "method": "GET"}
-    assert value(metrics, "gateway_requests_total", **labels, code="200", source="upstream") == 2
-    assert value(metrics, "gateway_requests_total", **labels, code="429", source="gateway") == 1
-    assert value(metrics, "gateway_requests_total", **labels, code="200", source="gateway") is None
-
-
-def test_gauges_show_what_is_so_at_the_scrape() -> None:
-    metrics, depth, hearing = Metrics("1.2.3"), [7], [True]
-    metrics.usage_queue_depth = lambda: depth[0]
-    metrics.watch_directory(lambda: 42, lambda: hearing[0])
-    metrics.in_flight, metrics.streams_open, metrics.config_reloaded = 3, 2, False
-    metrics.dependencies["postgresql"] = False
-
-    assert value(metrics, "gateway_in_flight_requests") == 3
-    assert value(metrics, "gateway_streams_open") == 2
-    assert value(metrics, "gateway_usage_queue_depth") == 7
-    assert value(metrics, "gateway_config_version") == 42
-    assert value(metrics, "gateway_config_last_reload_success") == 0
-    assert value(metrics, "gateway_dependency_up", name="postgresql") == 0
-    assert value(metrics, "gateway_dependency_up", name="announcements") == 1
-    assert value(metrics, "gateway_build_info", version="1.2.3") == 1
-    depth[0], hearing[0] = 0, False
-    assert value(metrics, "gateway_usage_queue_depth") == 0
-    assert value(metrics, "gateway_dependency_up", name="announcements") == 0
-
-
-def test_counters_count_each_by_its_labels() -> None:
-    metrics = Metrics("1")
-    for _ in range(3):
-        metrics.rejected("authorize", "forbidden")
-        metrics.limit_decided("rate", "memory", admitted=True)
-        metrics.retried("maps")
-    metrics.usage_records["written"] += 5
-    metrics.usage_records["dropped"] += 2
-
-    assert value(metrics, "gateway_rejections_total", filter="authorize", code="forbidden") == 3
-    assert value(metrics, "gateway_retries_total", connector="maps") == 3
-    decisions = {"policy": "rate", "decision": "admitted", "mode": "memory"}
-    assert value(metrics, "gateway_limit_decisions_total", **decisions) == 3
-    assert value(metrics, "gateway_usage_records_total") == 7
-    assert value(metrics, "gateway_usage_records_dropped_total") == 2
+    assert [h.total for h in (route.duration, route.first_byte, route.overhead)] == [
+        pytest.approx(total) for total in (0.06, 0.04, 0.02)
+    ]
+    assert sum(route.upstream.counts) == 1, "one that reached no upstream did not wait for it"
 
 
 def test_limits_of_a_decision_are_counted_by_what_each_decided() -> None:
@@ -159,34 +44,21 @@ def test_limits_of_a_decision_are_counted_by_what_each_decided() -> None:
     }
 
 
-def test_upstreams_are_told_as_they_stand_at_the_scrape() -> None:
-    metrics, standings = Metrics("1"), {"maps": Standing(State.CLOSED, 1.0)}
-    metrics.watch_upstreams(lambda: standings)
-    for standing in (Standing(State.HALF_OPEN, 0.75), Standing(State.OPEN, 0.0)):
-        standings["maps"] = standing
-
-        assert value(metrics, "gateway_breaker_state", connector="maps") == standing.state
-        assert value(metrics, "gateway_upstream_healthy", connector="maps") == standing.healthy
-    standings.clear()
-    assert value(metrics, "gateway_breaker_state", connector="maps") is None
-
-
-def test_worse_of_requests_and_checks_is_how_healthy_an_upstream_is() -> None:
+def test_snapshot_stays_as_it_was() -> None:
     metrics = Metrics("1")
-    standings = {"a": Standing(State.CLOSED, 1.0), "b": Standing(State.OPEN, 0.0)}
-    metrics.watch_upstreams(lambda: standings, lambda: {"a": 0.5, "b": 1.0, "unused": 0.25})
+    metrics.finished("maps", "geocode", "GET", 200, "upstream", **TIMES)
+    before, again = metrics.snapshot(), metrics.snapshot()
+    metrics.finished("maps", "geocode", "GET", 200, "upstream", **TIMES)
+    metrics.stream_opened()
 
-    found = {name: value(metrics, "gateway_upstream_healthy", connector=name) for name in standings}
-    assert found == {"a": 0.5, "b": 0.0}
-    assert value(metrics, "gateway_upstream_healthy", connector="unused") == 0.25
-    assert value(metrics, "gateway_breaker_state", connector="unused") is None
+    assert before == again != metrics.snapshot()
 
 
 @pytest.mark.parametrize("method", ["BREW", "get", "", "G\nET", "X" * 5000, "\x00", "é"])
 def test_methods_that_a_caller_makes_up_share_one_series(method: str) -> None:
     metrics = Metrics("1")
     for suffix in ("", "1", "2"):
-        metrics.request("", "", method + suffix, 405, "gateway")
+        metrics.finished("", "", method + suffix, 405, "gateway", **TIMES)
 
     assert {key[2] for key in metrics.requests} == {"other"}
 
@@ -194,42 +66,10 @@ def test_methods_that_a_caller_makes_up_share_one_series(method: str) -> None:
 def test_number_of_series_is_bounded() -> None:
     metrics = Metrics("1")
     for number in range(30_000):
-        metrics.request(f"c{number}", "e", "GET", 200, "upstream")
+        metrics.finished(f"c{number}", "e", "GET", 200, "upstream", **TIMES)
 
     assert len(metrics.requests) == len(metrics.routes) == 20_000
-    assert metrics.request("one more", "e", "GET", 200, "upstream") is None
-    assert metrics.request("c7", "e", "GET", 200, "upstream") is metrics.routes["c7", "e"]
-
-
-@given(st.text(max_size=20), st.text(max_size=20))
-def test_no_name_of_a_connector_or_an_endpoint_breaks_the_format(
-    connector: str, endpoint: str
-) -> None:
-    metrics = Metrics("1")
-    metrics.request(connector, endpoint, "GET", 200, "upstream")
-    wanted = {
-        "connector": connector,
-        "endpoint": endpoint,
-        "method": "GET",
-        "code": "200",
-        "source": "upstream",
-    }
-
-    assert value(metrics, "gateway_requests_total", **wanted) == 1
-
-
-@pytest.mark.parametrize("bounds", [SECONDS, OVERHEAD_SECONDS])
-@given(observed=st.lists(st.floats(0, 1000), max_size=30))
-def test_histogram_counts_each_observation_once_up_to_its_bound(
-    bounds: tuple[float, ...], observed: list[float]
-) -> None:
-    histogram = Histogram(bounds)
-    for seconds in observed:
-        histogram.observe(seconds)
-    buckets = histogram.buckets()
-
-    assert [float(bound) for bound, _ in buckets] == [*bounds, float("inf")]
-    assert [count for _, count in buckets] == [
-        sum(seconds <= float(bound) for seconds in observed) for bound, _ in buckets
-    ]
-    assert histogram.total == pytest.approx(sum(observed))
+    for connector in ("one more", "c7"):
+        metrics.finished(connector, "e", "GET", 200, "upstream", **TIMES)
+    assert len(metrics.requests) == 20_000
+    assert metrics.requests["c7", "e", "GET", 200, "upstream"] == 2

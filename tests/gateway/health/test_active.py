@@ -15,6 +15,7 @@ from gateway.clock import SystemClock
 from gateway.database import Database
 from gateway.health.active import Health
 from gateway.options import load
+from gateway.prometheus import families
 from gateway.secrets.vault import MasterKey, Vault
 from gateway.settings import HealthSettings
 from gateway.tasks import Tasks
@@ -414,8 +415,8 @@ async def test_gateway_leaves_an_unhealthy_target_out_and_its_metric_says_so(
         assert {(await started.call(path="/up/x", key=key)).status for _ in range(6)} == {200}
 
         assert [call.target for call in other.calls if call.target != "/health"] == []
-        families = started.worker.runtime.metrics.collect()
-        values = {(s.name, *s.labels.values()): s.value for f in families for s in f.samples}
+        shown = families(started.worker.runtime.metrics.snapshot())
+        values = {(s.name, *s.labels.values()): s.value for f in shown for s in f.samples}
         assert values["gateway_upstream_healthy", "up"] == 0.5
 
 
@@ -425,8 +426,8 @@ async def test_connector_that_nobody_has_used_has_its_metric(
     started = await gateway()
     await started.rows.connector(f"http://127.0.0.1:{closed_port()}", health_check_path="/")
     await eventually(lambda: started.worker.health.shares() == {"up": 0.0}, 10)
-    families = started.worker.runtime.metrics.collect()
-    values = {(s.name, *s.labels.values()): s.value for f in families for s in f.samples}
+    shown = families(started.worker.runtime.metrics.snapshot())
+    values = {(s.name, *s.labels.values()): s.value for f in shown for s in f.samples}
 
     assert values["gateway_upstream_healthy", "up"] == 0.0
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gateway.identity.jwts import TokenFault
 from gateway.lifecycle import wiring
 from gateway.options import load
+from gateway.prometheus import families
 from gateway.secrets.vault import VaultFault
 from gateway.settings import Settings
 from tests.dataplane import Gateway, Migrated, connect, running, working
@@ -181,8 +182,8 @@ async def test_metrics_show_the_directory_and_the_queue(
     started = await gateway()
 
     def values() -> dict[tuple[str, ...], float]:
-        families = started.worker.runtime.metrics.collect()
-        return {(s.name, *s.labels.values()): s.value for f in families for s in f.samples}
+        shown = families(started.worker.runtime.metrics.snapshot())
+        return {(s.name, *s.labels.values()): s.value for f in shown for s in f.samples}
 
     await eventually(lambda: values()["gateway_dependency_up", "announcements"] == 1)
     await started.rows.plan("default")

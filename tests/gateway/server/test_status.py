@@ -28,7 +28,9 @@ async def test_metrics_are_scraped_as_they_stand(aiohttp_client: Any) -> None:
     metrics = Metrics("1.2.3")
     client = await aiohttp_client(application(metrics, lambda: ""))
     for count in (1, 2):
-        metrics.request("up", "get", "GET", 200, "upstream")
+        metrics.finished(
+            "up", "get", "GET", 200, "upstream", total_s=1, first_byte_s=1, own_s=0, upstream_s=1
+        )
         scraped = await client.get("/metrics")
         families = {f.name: f for f in text_string_to_metric_families(await scraped.text())}
         (sample,) = families["gateway_requests"].samples
