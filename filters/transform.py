@@ -40,6 +40,6 @@ class Transform:
                 exchange.body.limit(_MOST_BYTES)
             await exchange.body.read()
         outgoing = exchange.outgoing = mapped.outgoing(exchange)
-        if exchange.may_switch:
-            websocket.ask(exchange, outgoing)
+        if exchange.may_switch and exchange.endpoint.streaming:
+            websocket.ask(exchange.method, outgoing)
         return await proceed(exchange)

@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
+from gateway.http.messages import Outgoing, RawHeaders, Response
 from gateway.problems import MEDIA_TYPE, Rejected, render
 
 if TYPE_CHECKING:
     from gateway.limits.contract import Standing
     from gateway.model import Caller, Connector, Endpoint
     from gateway.runtime import Runtime
-    from gateway.server.tunnel import Tunnel
 
-RawHeaders = list[tuple[bytes, bytes]]
+__all__ = [
+    "Body", "Exchange", "Filter", "Outgoing", "Proceed", "RawHeaders", "Response", "refusal", "too_large",
+]  # fmt: skip
+
 _PATIENCE_S: Final = 30.0
 _LEAST_BYTES_PER_S: Final = 100
 """How slowly a request's body may come, once the patience is used up."""
@@ -143,40 +145,6 @@ class Body:
 def too_large(most_bytes: int) -> Rejected:
     """The one text for a request body past its limit."""
     return Rejected("payload_too_large", f"The request body may have at most {most_bytes} bytes.")
-
-
-@dataclass(slots=True)
-class Outgoing:
-    """The request for the upstream, complete but for the connection.
-
-    `target` is the origin-form request target (RFC 9112 3.2.1). `headers` hold neither framing
-    fields nor `Host`. `body` is None when the caller's own body passes through. `sent` counts how
-    often it was sent. `websocket_key` is that of a handshake: then the upstream may answer 101.
-    """
-
-    method: str
-    target: str = field(repr=False)  # this and the next may hold secrets
-    headers: RawHeaders = field(repr=False)
-    body: bytes | None = field(default=None, repr=False)
-    sent: int = 0
-    websocket_key: bytes | None = None
-
-
-@dataclass(slots=True)
-class Response:
-    """An answer: status, raw header fields, and a body that is bytes or an iterator of bytes.
-
-    `length` is the body's size when it is an iterator and the size is known: the message is then
-    framed by Content-Length, else chunked. The server adds the framing fields, nobody else does.
-    An answer without a body (HEAD, 304) may have a `length` (RFC 9110 8.6). With a `tunnel` the status
-    is 101 and the body what the upstream says in it.
-    """
-
-    status: int
-    headers: RawHeaders = field(default_factory=list)
-    body: bytes | AsyncIterator[bytes] = b""
-    length: int | None = None
-    tunnel: Tunnel | None = None
 
 
 def refusal(rejected: Rejected, request_id: str) -> Response:

@@ -7,11 +7,11 @@ them goes no further; what trusted proxies in front of the gateway say of their 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, Protocol
 
-from gateway.exchange import Exchange, Outgoing
 from gateway.http.header_fields import is_token
+from gateway.http.messages import Outgoing
 from gateway.networks import parse_address
 
 KINDS: Final = ("none", "x-forwarded", "forwarded")
@@ -23,7 +23,19 @@ _HOST: Final = re.compile(
     r"(?:[A-Za-z0-9._~-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 ).fullmatch
 
-Tell = Callable[[Exchange, Outgoing], None]
+
+class Origin(Protocol):
+    """The request that came, as far as its upstream may be told where from."""
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def client_address(self) -> str: ...
+    @property
+    def proxies(self) -> tuple[str, ...]: ...
+
+
+Tell = Callable[[Origin, Outgoing], None]
 
 
 def teller(kind: str, but: Collection[str] = ()) -> Tell | None:
@@ -33,7 +45,7 @@ def teller(kind: str, but: Collection[str] = ()) -> Tell | None:
     if kind == "forwarded":
         return _tell_forwarded
 
-    def tell(exchange: Exchange, outgoing: Outgoing) -> None:
+    def tell(exchange: Origin, outgoing: Outgoing) -> None:
         scheme, host = _asked(exchange)
         told = (
             (b"X-Forwarded-For", ", ".join(address or _UNKNOWN for address in _way(exchange))),
@@ -52,7 +64,7 @@ def teller(kind: str, but: Collection[str] = ()) -> Tell | None:
     return tell
 
 
-def _tell_forwarded(exchange: Exchange, outgoing: Outgoing) -> None:
+def _tell_forwarded(exchange: Origin, outgoing: Outgoing) -> None:
     """One element for each hop, the first one with what the client asked for (RFC 7239 4, 5)."""
     scheme, host = _asked(exchange)
     nodes = [f"for={_node(address)}" for address in _way(exchange)]
@@ -61,13 +73,13 @@ def _tell_forwarded(exchange: Exchange, outgoing: Outgoing) -> None:
     outgoing.headers.append((b"Forwarded", ", ".join(nodes).encode("ascii")))
 
 
-def _way(exchange: Exchange) -> list[str]:
+def _way(exchange: Origin) -> list[str]:
     """The addresses from the client to the peer; empty for one that has none, at a Unix socket."""
     addresses = map(parse_address, (exchange.client_address, *exchange.proxies))
     return ["" if address is None else str(address) for address in addresses]
 
 
-def _asked(exchange: Exchange) -> tuple[str, str]:
+def _asked(exchange: Origin) -> tuple[str, str]:
     """The scheme and host that the client used, as far as it is known and well formed."""
     headers = exchange.headers
     scheme, host = _SCHEME, headers.get("host", "")

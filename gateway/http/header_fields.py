@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from gateway.exchange import RawHeaders
+from gateway.http.messages import RawHeaders
 
 Fields = Iterable[tuple[bytes, bytes]]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from gateway.exchange import Response
 from gateway.http.header_fields import Fields, joined
+from gateway.http.messages import Response
 from gateway.http.wire import has_no_body
 from gateway.problems import Rejected
 

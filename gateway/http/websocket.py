@@ -8,13 +8,11 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from hashlib import sha1
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from gateway.http import wire
+from gateway.http.messages import Outgoing, RawHeaders
 from gateway.problems import Rejected
-
-if TYPE_CHECKING:
-    from gateway.exchange import Exchange, Outgoing, RawHeaders
 
 GOING_AWAY: Final = b"\x88\x02\x03\xe9"
 """A Close frame from a server, with 1001 (RFC 6455 5.5.1, 7.4.1)."""
@@ -27,12 +25,13 @@ _CLOSE: Final = 0x8
 _LENGTH_BYTES: Final = {126: 2, 127: 8}
 
 
-def ask(exchange: Exchange, outgoing: Outgoing) -> None:
-    """Ask the upstream to switch, if the endpoint may stream and this is a handshake (RFC 6455 4.1).
+def ask(method: str, outgoing: Outgoing) -> None:
+    """Ask the upstream to switch, if this is a handshake for both sides (RFC 6455 4.1).
 
-    What is not quite one stays a plain request, which the upstream answers as it likes.
+    `method` is the caller's. What is not quite a handshake stays a plain request, which the upstream
+    answers as it likes.
     """
-    if exchange.endpoint.streaming and exchange.method == outgoing.method == "GET":
+    if method == outgoing.method == "GET":
         key = _key(outgoing.headers)
         if key is not None and outgoing.body is None:
             outgoing.headers += _ASKING

@@ -10,8 +10,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from gateway.exchange import Outgoing, Response
 from gateway.http.header_fields import TCHARS
+from gateway.http.messages import Outgoing, Response
 from gateway.problems import Rejected
 
 _STATUS_LINES: Final = {

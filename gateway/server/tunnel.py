@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp.streams import StreamReader
 
-from gateway.http import wire
+from gateway.http import messages, wire
 from gateway.http.websocket import GOING_AWAY, SWITCHING, Frames
 from gateway.problems import Rejected
 from gateway.upstream.answer import BROKEN, Answer
 
 if TYPE_CHECKING:
-    from gateway.exchange import Body, Response
+    from gateway.exchange import Body
+    from gateway.http.messages import Response
     from gateway.metrics import Metrics
     from gateway.server.connection import Inbound
 
@@ -162,7 +163,7 @@ class Tunnels:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._open: set[Tunnel] = set()
+        self._open: set[messages.Tunnel] = set()
         self._are_leaving = False
 
     async def run(self, inbound: Inbound, response: Response, date: bytes) -> None:
@@ -199,7 +200,7 @@ class Tunnels:
             tunnel.leave()
 
 
-async def _end(tunnel: Tunnel, pieces: AsyncIterator[bytes]) -> None:
+async def _end(tunnel: messages.Tunnel, pieces: AsyncIterator[bytes]) -> None:
     """Close the iterator. A client that goes after a Close frame has not gone before the end."""
     tunnel.end()
     if tunnel.is_closing:

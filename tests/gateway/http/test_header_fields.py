@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.exchange import RawHeaders
 from gateway.http.header_fields import joined, tokens, vary_by, without
+from gateway.http.messages import RawHeaders
 
 FIELDS = [(b"Vary", b"A"), (b"ETag", b'"x"'), (b"vARY", b"b, C"), (b"X-\xe9", b"\xff")]
 

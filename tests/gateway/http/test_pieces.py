@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.exchange import RawHeaders, Response
+from gateway.http.messages import RawHeaders, Response
 from gateway.http.pieces import gather, is_event_stream, is_stream
 from gateway.problems import Rejected
 

@@ -16,7 +16,7 @@ from aiohttp.http_parser import HttpResponseParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.exchange import Outgoing, RawHeaders, Response
+from gateway.http.messages import Outgoing, RawHeaders, Response
 from gateway.http.wire import (
     AnswerBroken,
     DateClock,
