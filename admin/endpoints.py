@@ -39,9 +39,10 @@ from admin.lists import Page, PageQuery
 from admin.references import connector, editable_connector, flat, object_id, unknown
 from admin.writes import Write, writing
 from gateway.ids import uuid7
-from gateway.model import ConnectorDefinition, EndpointDefinition, definition_of
+from gateway.model import ConnectorDefinition, EndpointDefinition
 from gateway.problems import Fault, Rejected
 from gateway.transform.bodies import KINDS
+from gateway.transform.compiling import definition_of
 from gateway.transform.field_map import compile_field_map
 from gateway.transform.request import MappingFault, compile_mapping
 from gateway.transform.routes import PatternFault, parse

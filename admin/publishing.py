@@ -19,8 +19,8 @@ from admin.control import Control
 from admin.fields import Wire, sentence, text
 from admin.references import connector, editable_connector, locked_connector
 from admin.writes import Write, writing
-from gateway.model import compile_connector
 from gateway.problems import Fault, Rejected
+from gateway.transform.compiling import compile_connector
 from gateway.transform.request import AuthFault, MappingFault
 from gateway.transform.routes import PatternFault
 from gateway.transform.rules import RuleFault, pointer

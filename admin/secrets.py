@@ -21,11 +21,12 @@ from admin.fields import Instant, Pairs, Switch, Wire, says, sentence, text
 from admin.references import connector, editable_connector, unknown
 from admin.targets import origins
 from admin.writes import Write, writing
-from gateway.model import ConnectorDefinition, EndpointDefinition, definition_of
+from gateway.model import ConnectorDefinition, EndpointDefinition
 from gateway.problems import Fault, Rejected
 from gateway.secrets.vault import Sealed, Vault, VaultFault
 from gateway.transform import auth as upstream_auth
 from gateway.transform.auth import check_field
+from gateway.transform.compiling import definition_of
 from gateway.transform.request import AuthFault, secret_names
 from gateway.transform.rules import pointer
 

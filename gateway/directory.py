@@ -22,13 +22,14 @@ from gateway.clock import Clock
 from gateway.database import Database, DatabaseAway, Row
 from gateway.identity.keys import NO_DIGEST
 from gateway.lookup import Cache
-from gateway.model import Caller, Connector, Plan, compile_connector
+from gateway.model import Caller, Connector, Plan
 from gateway.networks import parse_network
 from gateway.problems import Rejected
 from gateway.secrets.files import Stamp, differ, stamps
 from gateway.secrets.vault import Sealed, Vault, VaultFault
 from gateway.tasks import Tasks
 from gateway.transform.auth import AuthFault
+from gateway.transform.compiling import compile_connector
 
 T = TypeVar("T")
 

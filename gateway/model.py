@@ -1,30 +1,21 @@
 """What the data plane knows: plans, callers, connectors and endpoints, complete and immutable.
 
-Connectors and endpoints are made from the snapshot that a publish froze; keys of a definition that
-this version does not know are ignored, those that are missing have the defaults below.
+Connectors and endpoints are compiled (`transform/compiling.py`) from the snapshot that a publish froze;
+what a definition does not say has the defaults below.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from typing import Any, Protocol
+from urllib.parse import SplitResult
 
+from gateway.http.messages import Outgoing
 from gateway.limits.callers import concurrency_of, name_of, quotas_of, rate_of
 from gateway.limits.contract import Concurrency, Quota, Rate
 from gateway.networks import Network
 from gateway.secrets.files import Stamp
-from gateway.transform import rules as rule_book
-from gateway.transform.field_map import FieldMap, compile_field_map
-from gateway.transform.routes import Router, parse
-from gateway.transform.rules import Rules
-
-if TYPE_CHECKING:
-    from gateway.transform.request import Mapped
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +129,63 @@ class ConnectorDefinition:
     max_waiting: int = 128
 
 
+class Rules(Protocol):
+    """What an endpoint asks of a request; each check raises Rejected.
+
+    Fields are to be checked where any are required or media types are named, a body where they
+    `need_body`.
+    """
+
+    @property
+    def required_headers(self) -> tuple[str, ...]: ...
+    @property
+    def media_types(self) -> frozenset[str]: ...
+    @property
+    def need_body(self) -> bool: ...
+    def check_headers(self, headers: Mapping[str, str], /) -> None: ...
+    def check_body(self, body: bytes, /) -> None: ...
+
+
+class Mapped(Protocol):
+    """How an endpoint's requests are made for its upstream.
+
+    `outgoing` takes the exchange, whose body was read whole where that `needs_body`, and raises
+    Rejected; `dropped` are the lower-case names of the caller's fields that go no further.
+    `missing_secret` names a secret that is not set: then nothing can be sent. `to` gives the same with
+    another path at the upstream.
+    """
+
+    @property
+    def needs_body(self) -> bool: ...
+    @property
+    def dropped(self) -> frozenset[bytes]: ...
+    @property
+    def missing_secret(self) -> str | None: ...
+    def outgoing(self, exchange: Any, /) -> Outgoing: ...
+    def to(self, path: str, /) -> Mapped: ...
+
+
+class FieldMap(Protocol):
+    """What makes a new object of the fields of a JSON answer."""
+
+    def apply(self, content: bytes, /) -> bytes: ...
+
+
+class Match(Protocol):
+    """The endpoint that a request is for, and its path's parameters, encoded as segments."""
+
+    @property
+    def route(self) -> Endpoint: ...
+    @property
+    def params(self) -> Mapping[str, str]: ...
+
+
+class Router(Protocol):
+    """What finds the endpoint by method and raw path; raises Rejected where there is none."""
+
+    def match(self, method: str, raw_path: str, /) -> Match: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One route of a published connector, with its rules compiled.
@@ -192,7 +240,7 @@ class Connector:
     definition: ConnectorDefinition
     base: SplitResult
     destinations: tuple[Destination, ...]
-    router: Router[Endpoint]
+    router: Router
     connect_timeout_s: float
     files: Mapping[str, Stamp | None] = field(default_factory=dict, compare=False)
     """The files that its secrets are in, as they were when it was made."""
@@ -204,98 +252,6 @@ class Connector:
         """Every host that its requests, and the secrets in them, may go to."""
         origins = (self.base, *(destination.url for destination in self.destinations))
         return tuple(dict.fromkeys(origin.hostname or "" for origin in origins))
-
-
-def definition_of(cls: type[T], stored: Mapping[str, Any]) -> T:
-    """A definition from its stored form: lists become tuples, unknown names are left out."""
-    known = {entry.name for entry in dataclasses.fields(cls)}  # type: ignore[arg-type] # a dataclass
-    values = {
-        name: tuple(value) if isinstance(value, list) and name != "body_schema" else value
-        for name, value in stored.items()
-        if name in known
-    }
-    return cls(**values)
-
-
-def compile_rules(definition: EndpointDefinition) -> Rules:
-    """The rules of an endpoint; RuleFault when one does not compile."""
-    schema, pattern, words = (
-        definition.body_schema,
-        definition.body_pattern,
-        definition.body_blacklist,
-    )
-    return Rules(
-        required_headers=tuple(name.lower() for name in definition.required_headers),
-        media_types=frozenset(name.lower() for name in definition.media_types),
-        schema=None if schema is None else rule_book.compile_schema(schema),
-        pattern=None if pattern is None else rule_book.compile_pattern(pattern),
-        words=rule_book.compile_words(words) if words else None,
-    )
-
-
-def compile_connector(
-    snapshot: Mapping[str, Any],
-    *,
-    team: str,
-    secrets: Mapping[str, str],
-    files: Mapping[str, Stamp | None] | None = None,
-) -> Connector:
-    """A connector from a snapshot `{id, slug, definition, endpoints: [{id, name, method, path, …}]}`.
-
-    `secrets` are the opened values by name; one that is not set is found out per request. `files` are
-    those that values were read from, with their stamps.
-    """
-    from gateway.transform.request import compile_mapping  # noqa: PLC0415 - mapping needs the definitions above
-
-    definition = definition_of(ConnectorDefinition, snapshot["definition"])
-    base = urlsplit(definition.upstream_base_url)
-    endpoints = []
-    for entry in snapshot["endpoints"]:
-        own = definition_of(EndpointDefinition, entry["definition"])
-        timeout = own.timeout if own.timeout is not None else definition.default_timeout
-        idle = own.idle_timeout if own.idle_timeout is not None else definition.idle_timeout
-        envelope = _first(own.response_mode, definition.response_mode) == "envelope"
-        field_map = compile_field_map(own.field_map)
-        endpoints.append(
-            Endpoint(
-                id=entry["id"],
-                name=entry["name"],
-                method=entry["method"],
-                path=entry["path"],
-                definition=own,
-                rules=compile_rules(own),
-                timeout_s=timeout / 1000,
-                idle_timeout_s=idle / 1000,
-                streaming=_first(own.streaming_enabled, definition.streaming_enabled),
-                envelope=envelope,
-                field_map=field_map,
-                reshaped=envelope or field_map is not None,
-                error_mapping={**definition.error_mapping, **own.error_mapping},
-                mapped=compile_mapping(definition, own, entry, secrets),
-            )
-        )
-    return Connector(
-        id=snapshot["id"],
-        team=team,
-        slug=snapshot["slug"],
-        definition=definition,
-        base=base,
-        destinations=_destinations(definition, base),
-        router=Router((e.method, parse(e.path), e) for e in endpoints),
-        connect_timeout_s=definition.connect_timeout / 1000,
-        files=files or {},
-    )
-
-
-def _destinations(definition: ConnectorDefinition, base: SplitResult) -> tuple[Destination, ...]:
-    return tuple(
-        Destination(urlsplit(target["url"]), target.get("weight", 1), target.get("priority", 0))
-        for target in definition.targets
-    ) or (Destination(base),)
-
-
-def _first(own: Any, fallback: Any) -> Any:
-    return fallback if own is None else own
 
 
 def _tighter(planned: int, own: int | None) -> int:

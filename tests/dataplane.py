@@ -21,12 +21,13 @@ from gateway.identity import keys
 from gateway.ids import uuid7
 from gateway.lifecycle import wiring
 from gateway.lifecycle.wiring import Worker
-from gateway.model import Caller, Connector, Plan, compile_connector
+from gateway.model import Caller, Connector, Plan
 from gateway.options import load
 from gateway.problems import Rejected
 from gateway.secrets.vault import Vault
 from gateway.server.server import Server
 from gateway.settings import DEFAULT_PIPELINE, Settings
+from gateway.transform.compiling import compile_connector
 from tests.loopback import PATIENCE_S, Client, Fields, Message
 
 TEAM = "red"

@@ -20,16 +20,11 @@ from admin.connectors import CREATE
 from admin.templates import documents, variables
 from admin.templates.handlers import Instantiation
 from gateway.exchange import Outgoing
-from gateway.model import (
-    Connector,
-    ConnectorDefinition,
-    EndpointDefinition,
-    compile_connector,
-    definition_of,
-)
+from gateway.model import Connector, ConnectorDefinition, EndpointDefinition
 from gateway.transform import auth as upstream_auth
 from gateway.transform import request as mapping
 from gateway.transform import rules
+from gateway.transform.compiling import compile_connector, definition_of
 from gateway.transform.request import MappingFault
 from tests.templates import instance
 from tests.templates.instance import camel, outgoing, snapshot

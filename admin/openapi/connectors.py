@@ -21,8 +21,9 @@ from admin.calls import Call
 from admin.fields import Wire, choice, text
 from admin.references import connector
 from gateway import yamls
-from gateway.model import EndpointDefinition, definition_of
+from gateway.model import EndpointDefinition
 from gateway.problems import KINDS, MEDIA_TYPE, SCHEMA
+from gateway.transform.compiling import definition_of
 from gateway.transform.routes import Pattern, parse
 
 _PUBLISHED: Final = sql.query("connectors.published")

@@ -7,7 +7,6 @@ else, and secrets are masked in whatever is shown of it and of its answer.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -20,9 +19,9 @@ from admin.masks import Masks, readable
 from admin.publishing import COMPILES, placeholders
 from gateway.exchange import Exchange, Outgoing
 from gateway.http.wire import has_no_body
-from gateway.model import Connector, compile_connector
+from gateway.model import Connector
 from gateway.problems import Fault, Rejected
-from gateway.transform.request import Template
+from gateway.transform.compiling import compile_connector
 from gateway.transform.routes import Pattern, Router
 from gateway.upstream.answer import Answer, Bounds
 from gateway.upstream.attempts import check_hosts
@@ -187,7 +186,7 @@ class Trial:
         mapped = match.route.mapped
         if self._asked.endpoint is None:
             whole = compiled.base.path.rstrip("/") + health
-            mapped = dataclasses.replace(mapped, path=Template((whole or "/",), ()))
+            mapped = mapped.to(whole or "/")
         try:
             self._outgoing = exchange.outgoing = mapped.outgoing(exchange)
         except Rejected as rejected:

@@ -7,7 +7,6 @@ Redirects are not followed, bodies are not read, and connections are not kept.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 import uuid
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gateway.directory import open_secrets
 from gateway.exchange import Body, Exchange
 from gateway.ids import Random, uuid7
-from gateway.model import Connector, Destination, compile_connector
+from gateway.model import Connector, Destination
 from gateway.problems import Rejected
 from gateway.secrets.vault import Vault
-from gateway.transform.request import Template
+from gateway.transform.compiling import compile_connector
 from gateway.upstream.answer import Bounds
 from gateway.upstream.attempts import check_hosts
 from gateway.upstream.connections import Target, Upstreams
@@ -132,10 +131,9 @@ class Checks:
         """The status of the answer. Raises Rejected."""
         check_hosts(connector)
         exchange = self._exchange(connector)
-        mapped = exchange.endpoint.mapped
         path = (connector.definition.health_check_path or "/").partition("?")[0]
-        literal = connector.base.path.rstrip("/") + path
-        outgoing = dataclasses.replace(mapped, path=Template((literal,), ())).outgoing(exchange)
+        there = exchange.endpoint.mapped.to(connector.base.path.rstrip("/") + path)
+        outgoing = there.outgoing(exchange)
         outgoing.headers += _FIELDS
         bounds = Bounds(self._timeout_s, self._timeout_s, _MOST_BYTES)
         answer = await self._upstreams.send(target, outgoing, exchange.body, bounds)

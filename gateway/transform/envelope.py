@@ -13,9 +13,9 @@ from typing import Any, Final
 import orjson
 
 from gateway.exchange import Exchange, RawHeaders, Response
+from gateway.model import FieldMap
 from gateway.problems import Rejected
 from gateway.transform.documents import NotJson
-from gateway.transform.field_map import FieldMap
 
 _NOT_WHOLE: Final = frozenset({204, 205, 206, 304})
 _OF_THE_BYTES: Final = frozenset(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -124,6 +124,10 @@ class Mapped:
         if self.finish is not None:
             self.finish(exchange, outgoing)
         return outgoing
+
+    def to(self, path: str) -> Mapped:
+        """The same, but for the path at the upstream, which is literal and complete."""
+        return replace(self, path=Template((path,), ()))
 
     def _passed(self, exchange: Exchange) -> Iterable[tuple[bytes, bytes]]:
         """The caller's fields that go on, in their order."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import sql
-from gateway.model import compile_connector
+from gateway.transform.compiling import compile_connector
 from tests.admin.client import Fetch, Make, User
 
 FOR_CALLERS = sql.query("directory.connector")

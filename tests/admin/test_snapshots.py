@@ -9,7 +9,7 @@ import pytest
 from admin import connectors, endpoints
 from admin.snapshots import Copy, copy_of, differences, freeze, is_same, summary, thawed
 from gateway.ids import uuid7
-from gateway.model import compile_connector
+from gateway.transform.compiling import compile_connector
 
 FIND = {"name": "find", "method": "GET", "path": "/find/:place"}
 

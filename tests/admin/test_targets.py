@@ -9,7 +9,8 @@ import pytest
 from admin.connectors import CREATE
 from admin.targets import origins
 from admin.templates.documents import filled
-from gateway.model import Destination, compile_connector
+from gateway.model import Destination
+from gateway.transform.compiling import compile_connector
 from tests.admin.client import Fetch, Make, User, refused_at
 
 A, B = "https://a.maps.example.com", "https://b.maps.example.com:8443"

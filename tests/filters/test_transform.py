@@ -9,8 +9,8 @@ import pytest
 
 from filters.transform import Options, Transform
 from gateway.exchange import Body, Exchange
-from gateway.model import compile_connector
 from gateway.runtime import Runtime
+from gateway.transform.compiling import compile_connector
 from tests.dataplane import TEAM, answering, assert_honest, endpoint, exchange, refusal_of, snapshot
 from tests.loopback import Fields
 

@@ -17,6 +17,7 @@ from gateway.directory import Directory, Draft, KeyRecord
 from gateway.lifecycle.wiring import Worker
 from gateway.model import Connector
 from gateway.problems import Rejected
+from gateway.transform.request import Mapped
 from tests.dataplane import TEAM, Migrated, Rows, connect, endpoint, snapshot, working
 
 URL = "http://127.0.0.1:9"
@@ -171,6 +172,7 @@ async def test_secrets_are_in_force_and_one_that_does_not_open_is_missing(
         found = await directory.connector(TEAM, "up")
         assert isinstance(found, Connector)
         mapped = found.router.match("GET", "/x").route.mapped
+        assert isinstance(mapped, Mapped)
         return mapped.missing_secret or dict(mapped.headers)[b"Authorization"]
 
     assert await look() == b"Bearer first"

@@ -15,6 +15,7 @@ from gateway.directory import Directory, Draft
 from gateway.model import Connector, Plan
 from gateway.secrets.files import Permitted, SecretFiles
 from gateway.secrets.vault import MasterKey, Reference, Vault
+from gateway.transform.request import Mapped
 from tests.dataplane import TEAM, Rows, connect, endpoint
 
 Eventually = Callable[[Callable[[], Any]], Awaitable[None]]
@@ -71,6 +72,7 @@ async def test_reference_is_opened_when_all_hosts_may_have_it(
 
     assert isinstance(found, Connector)
     mapped = found.router.match("GET", "/x").route.mapped
+    assert isinstance(mapped, Mapped)
     expected = b"Bearer from-environment" if is_there else None
     assert dict(mapped.headers).get(b"Authorization") == expected
     assert mapped.missing_secret == (None if is_there else "token")
@@ -79,7 +81,9 @@ async def test_reference_is_opened_when_all_hosts_may_have_it(
 def sent(found: Connector | Draft | None) -> bytes | None:
     """What an upstream gets as a token, if there is one."""
     assert isinstance(found, Connector)
-    return dict(found.router.match("GET", "/x").route.mapped.headers).get(b"Authorization")
+    mapped = found.router.match("GET", "/x").route.mapped
+    assert isinstance(mapped, Mapped)
+    return dict(mapped.headers).get(b"Authorization")
 
 
 def missing(found: Connector | Draft | None) -> str | None:

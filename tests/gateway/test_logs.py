@@ -17,7 +17,7 @@ from gateway.exchange import Body, Exchange, Outgoing
 from gateway.identity import keys
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.logs import JsonLines, access_fields, configure
-from gateway.model import Caller, Plan, compile_connector
+from gateway.model import Caller, Plan
 from gateway.secrets.vault import MasterKey, Reference, Vault
 from gateway.settings import (
     AuthSettings,
@@ -28,6 +28,7 @@ from gateway.settings import (
     TrustedKeySettings,
 )
 from gateway.transform.auth import Injection
+from gateway.transform.compiling import compile_connector
 
 
 def line(

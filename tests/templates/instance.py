@@ -11,7 +11,8 @@ from multidict import CIMultiDict
 import templates
 from admin.templates.documents import filled
 from gateway.exchange import Body, Exchange, Outgoing
-from gateway.model import Connector, Endpoint, compile_connector
+from gateway.model import Connector, Endpoint
+from gateway.transform.compiling import compile_connector
 from tests.templates.mock import Call
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 
 from gateway.exchange import Body, Exchange
 from gateway.http.forwarded import teller
-from gateway.model import compile_connector
+from gateway.transform.compiling import compile_connector
 
 CLAIMS = (
     ("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "evil.example"),

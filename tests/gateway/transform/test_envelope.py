@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.exchange import Body, Exchange, RawHeaders, Response
-from gateway.model import Caller, Plan, compile_connector
+from gateway.model import Caller, Plan
 from gateway.problems import Rejected
+from gateway.transform.compiling import compile_connector
 from gateway.transform.envelope import wrap
 
 JSON = (b"Content-Type", b"application/json")

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateway.exchange import Body, Exchange, Outgoing
-from gateway.model import ConnectorDefinition, EndpointDefinition, compile_connector
+from gateway.model import ConnectorDefinition, EndpointDefinition
 from gateway.problems import Rejected
+from gateway.transform.compiling import compile_connector
 from gateway.transform.request import AuthFault, MappingFault, compile_mapping, secret_names
 
 BASE = "https://api.example.com/v1"

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.exchange import Outgoing
-from gateway.model import ConnectorDefinition, EndpointDefinition, compile_connector
+from gateway.model import ConnectorDefinition, EndpointDefinition
 from gateway.problems import Rejected
+from gateway.transform.compiling import compile_connector
 from gateway.transform.request import AuthFault, Mapped, MappingFault, compile_mapping
 from gateway.transform.sigv4 import Credentials, authorization
 from gateway.upstream.connections import Target

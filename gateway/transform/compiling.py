@@ -1,0 +1,117 @@
+"""From the snapshot that a publish froze to a connector that requests are served with.
+
+Keys of a definition that this version does not know are ignored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from gateway.model import (
+    Connector,
+    ConnectorDefinition,
+    Destination,
+    Endpoint,
+    EndpointDefinition,
+)
+from gateway.secrets.files import Stamp
+from gateway.transform import rules as rule_book
+from gateway.transform.field_map import compile_field_map
+from gateway.transform.request import compile_mapping
+from gateway.transform.routes import Router, parse
+from gateway.transform.rules import Rules
+
+T = TypeVar("T")
+
+
+def definition_of(cls: type[T], stored: Mapping[str, Any]) -> T:
+    """A definition from its stored form: lists become tuples, unknown names are left out."""
+    known = {entry.name for entry in dataclasses.fields(cls)}  # type: ignore[arg-type] # a dataclass
+    values = {
+        name: tuple(value) if isinstance(value, list) and name != "body_schema" else value
+        for name, value in stored.items()
+        if name in known
+    }
+    return cls(**values)
+
+
+def compile_rules(definition: EndpointDefinition) -> Rules:
+    """The rules of an endpoint; RuleFault when one does not compile."""
+    schema, pattern, words = (
+        definition.body_schema,
+        definition.body_pattern,
+        definition.body_blacklist,
+    )
+    return Rules(
+        required_headers=tuple(name.lower() for name in definition.required_headers),
+        media_types=frozenset(name.lower() for name in definition.media_types),
+        schema=None if schema is None else rule_book.compile_schema(schema),
+        pattern=None if pattern is None else rule_book.compile_pattern(pattern),
+        words=rule_book.compile_words(words) if words else None,
+    )
+
+
+def compile_connector(
+    snapshot: Mapping[str, Any],
+    *,
+    team: str,
+    secrets: Mapping[str, str],
+    files: Mapping[str, Stamp | None] | None = None,
+) -> Connector:
+    """A connector from a snapshot `{id, slug, definition, endpoints: [{id, name, method, path, …}]}`.
+
+    `secrets` are the opened values by name; one that is not set is found out per request. `files` are
+    those that values were read from, with their stamps.
+    """
+    definition = definition_of(ConnectorDefinition, snapshot["definition"])
+    base = urlsplit(definition.upstream_base_url)
+    endpoints = []
+    for entry in snapshot["endpoints"]:
+        own = definition_of(EndpointDefinition, entry["definition"])
+        timeout = own.timeout if own.timeout is not None else definition.default_timeout
+        idle = own.idle_timeout if own.idle_timeout is not None else definition.idle_timeout
+        envelope = _first(own.response_mode, definition.response_mode) == "envelope"
+        field_map = compile_field_map(own.field_map)
+        endpoints.append(
+            Endpoint(
+                id=entry["id"],
+                name=entry["name"],
+                method=entry["method"],
+                path=entry["path"],
+                definition=own,
+                rules=compile_rules(own),
+                timeout_s=timeout / 1000,
+                idle_timeout_s=idle / 1000,
+                streaming=_first(own.streaming_enabled, definition.streaming_enabled),
+                envelope=envelope,
+                field_map=field_map,
+                reshaped=envelope or field_map is not None,
+                error_mapping={**definition.error_mapping, **own.error_mapping},
+                mapped=compile_mapping(definition, own, entry, secrets),
+            )
+        )
+    return Connector(
+        id=snapshot["id"],
+        team=team,
+        slug=snapshot["slug"],
+        definition=definition,
+        base=base,
+        destinations=_destinations(definition, base),
+        router=Router((e.method, parse(e.path), e) for e in endpoints),
+        connect_timeout_s=definition.connect_timeout / 1000,
+        files=files or {},
+    )
+
+
+def _destinations(definition: ConnectorDefinition, base: SplitResult) -> tuple[Destination, ...]:
+    return tuple(
+        Destination(urlsplit(target["url"]), target.get("weight", 1), target.get("priority", 0))
+        for target in definition.targets
+    ) or (Destination(base),)
+
+
+def _first(own: Any, fallback: Any) -> Any:
+    return fallback if own is None else own
