@@ -10,11 +10,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from gateway.limits.contract import Decision
-    from gateway.upstream.targets import Standing
+from gateway.limits.contract import Decision
 
 Snapshot = dict[str, list[tuple[tuple[str, ...], list[float]]]]
 """For each family the values of its labels, and one number; or a histogram's counts and its sum.
@@ -30,6 +28,15 @@ OVERHEAD_SECONDS: Final = (
 )  # fmt: skip
 _MOST_SERIES: Final = 20_000
 _KNOWN_METHODS: Final = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+
+
+class UpstreamStanding(Protocol):
+    """How a connector's upstream does: its worst breaker (0, 1, 2), and the share of healthy targets."""
+
+    @property
+    def state(self) -> int: ...
+    @property
+    def healthy(self) -> float: ...
 
 
 class Histogram:
@@ -84,7 +91,7 @@ class Metrics:
         self.usage_queue_depth: Callable[[], int] = lambda: 0
         self._config_version: Callable[[], int] = lambda: 0
         self._hearing: Callable[[], bool] = lambda: False
-        self._standings: Callable[[], Mapping[str, Standing]] = dict
+        self._standings: Callable[[], Mapping[str, UpstreamStanding]] = dict
         self._shares: Callable[[], Mapping[str, float]] = dict
         self.config_reloaded = True
 
@@ -143,7 +150,7 @@ class Metrics:
 
     def watch_upstreams(
         self,
-        standings: Callable[[], Mapping[str, Standing]],
+        standings: Callable[[], Mapping[str, UpstreamStanding]],
         shares: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """Read at each scrape how connectors' upstreams do: in use, and by health checks."""
