@@ -10,15 +10,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from gateway.http.messages import Outgoing, RawHeaders, Response
+from gateway.limits.contract import Standing
+from gateway.model import Caller, Connector, Endpoint
 from gateway.problems import MEDIA_TYPE, Rejected, render
-
-if TYPE_CHECKING:
-    from gateway.limits.contract import Standing
-    from gateway.model import Caller, Connector, Endpoint
-    from gateway.runtime import Runtime
 
 __all__ = [
     "Body", "Exchange", "Filter", "Outgoing", "Proceed", "RawHeaders", "Response", "refusal", "too_large",
@@ -267,16 +264,10 @@ Proceed = Callable[[Exchange], Awaitable[Response]]
 class Filter(Protocol):
     """One stage of the pipeline; see `filters/__init__.py` for how to write one.
 
-    `needs` and `gives` name fields of the exchange. `answers` is True for a filter that does not
-    proceed; exactly the innermost one does that. `precedes`, where there is one, names fields that
-    only filters inside this one may give; `explained` says whether the filter may run for a request
-    that is only explained (gateway/explain/explanation.py): it must change nothing but its exchange then.
+    `needs` and `gives` say what it reads of the exchange and what it fills in or has done.
     """
 
-    options: ClassVar[type[Any]]
     needs: ClassVar[frozenset[str]]
     gives: ClassVar[frozenset[str]]
-
-    def __init__(self, options: Any, runtime: Runtime) -> None: ...
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response: ...

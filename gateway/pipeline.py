@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from gateway.exchange import Exchange, Filter, Proceed, Response
 from gateway.options import OptionFaults, Spot, load
@@ -19,11 +19,29 @@ PACKAGE: Final = "filters"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*").fullmatch
 
 
+class Maker(Protocol):
+    """A filter's class. Beside this it may say three things more.
+
+    `answers` is True for a filter that does not proceed: exactly the innermost one does that.
+    `precedes` names what only filters inside this one may give. `explained` says whether the filter may
+    run for a request that is only explained (`explain/explanation.py`): it must change nothing but its
+    exchange then.
+    """
+
+    @property
+    def options(self) -> type[Any]: ...
+    @property
+    def needs(self) -> frozenset[str]: ...
+    @property
+    def gives(self) -> frozenset[str]: ...
+    def __call__(self, options: Any, runtime: Runtime, /) -> Filter: ...
+
+
 class Stage(NamedTuple):
     """One entry of the pipeline: its name in the file, its class, and its options."""
 
     name: str
-    cls: type[Filter]
+    cls: Maker
     options: Any
 
 
@@ -76,7 +94,7 @@ def _stage(entry: Any, path: str) -> Stage:
     return Stage(name, cls, load(cls.options, given, f"{path}.{name}"))
 
 
-def _find(name: str, path: str) -> type[Filter]:
+def _find(name: str, path: str) -> Maker:
     if ":" in name:
         module_name, _, class_name = name.partition(":")
     else:
@@ -97,7 +115,7 @@ def _find(name: str, path: str) -> type[Filter]:
     lacking = [n for n in ("options", "needs", "gives", "__call__") if n not in dir(cls)]
     if lacking:
         raise OptionFaults([Spot(path, f"{name} is no filter: it lacks {', '.join(lacking)}")])
-    return cls
+    return cast("Maker", cls)
 
 
 def _known(name: str) -> str:

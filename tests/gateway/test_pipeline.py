@@ -224,6 +224,7 @@ def test_filter_of_ones_own_is_found_in_a_folder(
     folder(file, AUDIT)
     outer, _ = plan([{name: {"burst": 7}}, f"{HERE}:Answering"])
 
+    assert isinstance(outer.cls, type)
     assert (outer.name, outer.cls.__name__, outer.options.burst) == (name, "Audit", 7)
 
 
