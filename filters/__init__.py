@@ -13,8 +13,8 @@ configuration, say `audit.py`:
 
     class Audit:
         options = Options                       # checked before anything listens
-        needs = frozenset({"caller"})           # fields of the exchange that it reads …
-        gives = frozenset()                     # … and that it fills
+        needs = frozenset({"caller"})           # what earlier filters must have given …
+        gives = frozenset({"audit.reason"})     # … and what it gives, to be needed by others
 
         def __init__(self, options, runtime):
             self.header = options.header
@@ -26,7 +26,9 @@ configuration, say `audit.py`:
             response.headers.append((b"X-Audited", b"yes"))
             return response
 
-and name it in the pipeline: `- audit:Audit: {header: X-Why}`. It sees every request from the filters
-outside it and every answer from those inside. A body is bytes or an async iterator of bytes: wrap
-the iterator to look at a stream. Keep nothing about a request on `self`.
+and name it in the pipeline: `- audit:Audit: {header: X-Why}`. `needs` and `gives` are words that
+`gateway/exchange.py` lists: fields of the exchange, and marks of what was done. A mark of your own has a
+dot in it and begins with your package's name; any other word is refused at start. A filter sees every
+request from the filters outside it and every answer from those inside. A body is bytes or an async
+iterator of bytes: wrap the iterator to look at a stream. Keep nothing about a request on `self`.
 """

@@ -21,6 +21,16 @@ __all__ = [
     "Body", "Exchange", "Filter", "Outgoing", "Proceed", "RawHeaders", "Response", "refusal", "too_large",
 ]  # fmt: skip
 
+FIELDS: Final = frozenset({"caller", "connector", "endpoint", "outgoing"})
+"""What filters find out and set in the exchange, for the `needs` and `gives` of others."""
+MARKS: Final = frozenset(
+    {
+        "admission", "answer", "cache_status", "content_coding", "cors", "final_answer", "idempotence",
+        "permission", "place", "quota_decision", "rate_decision", "record", "trace", "validity",
+    }
+)  # fmt: skip
+"""What filters have done that no field tells, for the same; one that isn't ours has a dot in it."""
+
 _PATIENCE_S: Final = 30.0
 _LEAST_BYTES_PER_S: Final = 100
 """How slowly a request's body may come, once the patience is used up."""
@@ -264,7 +274,7 @@ Proceed = Callable[[Exchange], Awaitable[Response]]
 class Filter(Protocol):
     """One stage of the pipeline; see `filters/__init__.py` for how to write one.
 
-    `needs` and `gives` say what it reads of the exchange and what it fills in or has done.
+    `needs` and `gives` are of `FIELDS` and `MARKS`, or marks of its own: `my_package.audited`.
     """
 
     needs: ClassVar[frozenset[str]]

@@ -9,14 +9,17 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from gateway.exchange import Exchange, Filter, Proceed, Response
+from gateway.exchange import FIELDS, MARKS, Exchange, Filter, Proceed, Response
 from gateway.options import OptionFaults, Spot, load
 from gateway.runtime import Runtime
 
 PACKAGE: Final = "filters"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*").fullmatch
+
+_OWN_MARK: Final = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+").fullmatch
 
 
 class Maker(Protocol):
@@ -55,7 +58,7 @@ def plan(entries: Sequence[Any]) -> list[Stage]:
         except OptionFaults as faults:
             spots += faults.spots
     if not spots:
-        spots = _order(stages)
+        spots = _unknown_words(stages) or _order(stages)
     if spots:
         raise OptionFaults(spots)
     return stages
@@ -132,6 +135,31 @@ def _known(name: str) -> str:
     return f"; there are {', '.join(names)}"
 
 
+def _unknown_words(stages: Sequence[Stage]) -> list[Spot]:
+    """Words that are neither the exchange's nor marks of the filter's own, which have a dot."""
+    spots: list[Spot] = []
+    for index, (name, cls, _) in enumerate(stages):
+        said = {"needs": cls.needs, "gives": cls.gives, "precedes": _precedes(cls)}
+        for verb, words in said.items():
+            for word in sorted(words - FIELDS - MARKS):
+                if not _OWN_MARK(word):
+                    spots.append(Spot(f"pipeline[{index}]", f"{name} {verb} {_stray(word)}", " "))
+    return spots
+
+
+def _stray(word: str) -> str:
+    [near] = get_close_matches(word, sorted(FIELDS | MARKS), 1, cutoff=0)
+    return (
+        f"{word!r}, which no filter knows: the nearest word is {near!r}, "
+        f"and a mark of one's own has a dot, as 'my_package.{word}'"
+    )
+
+
+def _precedes(cls: Maker) -> frozenset[str]:
+    words: frozenset[str] = getattr(cls, "precedes", frozenset())
+    return words
+
+
 def _order(stages: Sequence[Stage]) -> list[Spot]:
     """What each filter needs must be given before it, once; the innermost alone answers."""
     if not stages:
@@ -146,7 +174,7 @@ def _order(stages: Sequence[Stage]) -> list[Spot]:
         for field in sorted(cls.gives & givers.keys()):
             fault = f"{name} gives {_a(field)}, which {givers[field]} gave already"
             spots.append(Spot(path, fault, " "))
-        for field in sorted(getattr(cls, "precedes", frozenset()) & givers.keys()):
+        for field in sorted(_precedes(cls) & givers.keys()):
             fault = f"{name} must stand before {givers[field]}, which gives {_a(field)}"
             spots.append(Spot(path, fault, " "))
         givers.update(dict.fromkeys(cls.gives, name))

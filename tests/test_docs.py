@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from gateway import pipeline
+from gateway.exchange import FIELDS, MARKS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "filters.md").read_text("utf-8")
@@ -82,6 +83,14 @@ def test_fields_that_decide_its_place_are_told(name: str) -> None:
 
     listed = [set(re.findall(r"`(\w+)`", group or "")) for group in told.groups()]
     assert listed == [cls.needs, cls.gives, getattr(cls, "precedes", set())]
+
+
+def test_words_of_the_exchange_are_those_that_filters_give_and_all_are_told() -> None:
+    given = frozenset().union(*(class_of(name).gives for name in FILTERS))
+
+    assert given == FIELDS | MARKS
+    introduction = PAGE.partition("\n## ")[0].partition("```")[0]
+    assert given <= set(re.findall(r"`(\w+)`", introduction))
 
 
 def test_pipelines_that_are_shown_can_work() -> None:

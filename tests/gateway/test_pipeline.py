@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from gateway.exchange import Body, Exchange, Proceed, Response
+from gateway.exchange import FIELDS, MARKS, Body, Exchange, Proceed, Response
 from gateway.options import OptionFaults, whole
 from gateway.pipeline import build, fold, plan
 from gateway.problems import Rejected
@@ -64,6 +64,26 @@ class Outside(Recording):
     """Must see what a caller has not been found for yet."""
 
     precedes = frozenset({"caller"})
+
+
+class Misspelt(Recording):
+    """Has a word wrong in each of the three places."""
+
+    needs = frozenset({"caller", "calller"})
+    gives = frozenset({"rate_decison"})
+    precedes = frozenset({"out.going", "outgoin"})
+
+
+class Marking(Recording):
+    """Gives a mark of its own."""
+
+    gives = frozenset({"my_package.audited"})
+
+
+class Marked(Recording):
+    """Needs a mark that somebody else's filter gives."""
+
+    needs = frozenset({"my_package.audited"})
 
 
 class Blank:
@@ -133,6 +153,32 @@ def test_order_that_cannot_work_is_refused_in_the_sentence_of_the_contract() -> 
 )  # fmt: skip
 def test_other_orders_that_cannot_work_are_refused(entries: list[Any], told: list[str]) -> None:
     assert faults(*entries) == told
+
+
+def test_word_that_no_filter_knows_is_refused_with_the_nearest() -> None:
+    told = faults("authenticate", f"{HERE}:Misspelt", "resolve", "transform", "proxy")
+    begin = f"pipeline[1] {HERE}:Misspelt"
+    end = "and a mark of one's own has a dot, as 'my_package."
+
+    assert told == [
+        f"{begin} needs 'calller', which no filter knows: the nearest word is 'caller', {end}calller'",
+        f"{begin} gives 'rate_decison', which no filter knows: the nearest word is 'rate_decision', {end}rate_decison'",
+        f"{begin} precedes 'outgoin', which no filter knows: the nearest word is 'outgoing', {end}outgoin'",
+    ]  # fmt: skip
+
+
+def test_marks_of_ones_own_have_a_dot_and_are_ordered_as_others_are() -> None:
+    inside = ["authenticate", "resolve", "transform", "proxy"]
+
+    assert plan([f"{HERE}:Marking", f"{HERE}:Marked", *inside])
+    assert faults(f"{HERE}:Marked", f"{HERE}:Marking", *inside) == [
+        f"pipeline[0] {HERE}:Marked needs a my_package.audited, which no earlier filter gives"
+    ]
+
+
+def test_fields_that_filters_give_are_fields_of_an_exchange() -> None:
+    assert Exchange.__annotations__.keys() >= FIELDS
+    assert not MARKS & vars(Exchange).keys()
 
 
 @pytest.mark.parametrize(
