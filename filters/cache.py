@@ -43,6 +43,7 @@ class Cache:
     needs: ClassVar[frozenset[str]] = frozenset({"caller", "connector", "endpoint", "permission"})
     gives: ClassVar[frozenset[str]] = frozenset({"cache_status"})
     precedes: ClassVar[frozenset[str]] = frozenset({"outgoing"})
+    refuses_answers: ClassVar[bool] = True
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
         self._answers = Answers(options.most_bytes)

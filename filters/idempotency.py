@@ -65,6 +65,7 @@ class Idempotency:
     options: ClassVar[type[Any]] = Options
     needs: ClassVar[frozenset[str]] = frozenset({"caller", "connector", "endpoint", "validity"})
     gives: ClassVar[frozenset[str]] = frozenset({"idempotence"})
+    refuses_answers: ClassVar[bool] = True
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
         self._options = options

@@ -61,6 +61,7 @@ class Respond:
             if exchange.source == "upstream":
                 response.headers = self._kept(exchange, response.headers)
                 if exchange.endpoint.reshaped:
+                    exchange.reached = "respond"
                     await envelope.reshape(exchange, response)
         except Rejected as rejected:
             return self._refusal(exchange, rejected)
@@ -72,7 +73,7 @@ class Respond:
 
     def _refusal(self, exchange: Exchange, rejected: Rejected) -> Response:
         exchange.source, exchange.error_code = "gateway", rejected.code
-        self._metrics.rejected(_filter_of(rejected), rejected.code)
+        self._metrics.rejected(rejected.by or exchange.reached, rejected.code)
         response = refusal(rejected, exchange.request_id)
         del response.headers[1]  # the request id, which _add puts in for all
         self._add(exchange, response.headers)
@@ -117,17 +118,6 @@ _STRIPPED_TOO: Final = {
 }
 """What is stripped, by whether cookies pass and whether we send limits and a sandbox of our own."""
 _USUAL: Final = frozenset({b"keep-alive", b"close"})
-
-
-def _filter_of(rejected: Rejected) -> str:
-    """The name of the filter in which a refusal was raised, from its traceback."""
-    found, trace = "server", rejected.__traceback__
-    while trace is not None:
-        module = str(trace.tb_frame.f_globals.get("__name__", ""))
-        if module.startswith("filters.") and module != __name__:
-            found = module.removeprefix("filters.")
-        trace = trace.tb_next
-    return found
 
 
 def _limit_fields(standings: Sequence[Standing], *, legacy: bool) -> RawHeaders:

@@ -182,6 +182,9 @@ class Exchange:
     proxies: tuple[str, ...] = ()
     """The trusted proxies that it came through and that told of its client, the nearest last."""
 
+    reached = ""
+    """The filter that it has come to, by its name in the pipeline."""
+
     status = 0
     source = "gateway"
     error_code = ""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from gateway.exchange import FIELDS, MARKS, Exchange, Filter, Proceed, Response
 from gateway.options import OptionFaults, Spot, load
+from gateway.problems import Rejected
 from gateway.runtime import Runtime
 
 PACKAGE: Final = "filters"
@@ -23,12 +24,12 @@ _OWN_MARK: Final = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+").fullmatch
 
 
 class Maker(Protocol):
-    """A filter's class. Beside this it may say three things more.
+    """A filter's class. Beside this it may say four things more.
 
     `answers` is True for a filter that does not proceed: exactly the innermost one does that.
-    `precedes` names what only filters inside this one may give. `explained` says whether the filter may
-    run for a request that is only explained (`explain/explanation.py`): it must change nothing but its
-    exchange then.
+    `precedes` names what only filters inside this one may give. `explained` says whether it may run for a
+    request that is only explained (`explain/explanation.py`): it must change nothing but its exchange
+    then; `refuses_answers` whether it may also refuse what came back, which others' are taken to do.
     """
 
     @property
@@ -66,20 +67,47 @@ def plan(entries: Sequence[Any]) -> list[Stage]:
 
 def build(stages: Sequence[Stage], runtime: Runtime) -> Proceed:
     """The filters as one callable; the first is outermost."""
-    return fold([stage.cls(stage.options, runtime) for stage in stages])
+    return fold([(stage.name, stage.cls(stage.options, runtime)) for stage in stages])
 
 
-def fold(filters: Sequence[Filter]) -> Proceed:
-    """The list folded from its end: each filter gets the rest of the list as `proceed`."""
+def fold(filters: Sequence[tuple[str, Filter]]) -> Proceed:
+    """The list folded from its end: each filter gets the rest of the list as `proceed`.
+
+    The exchange tells which filter it has reached: it is that one which refuses it. Only what may also
+    refuse an answer has to be told when one comes back.
+    """
     proceed: Proceed = _nobody
-    for stage in reversed(filters):
-        proceed = _step(stage, proceed)
+    for name, stage in reversed(filters):
+        if getattr(stage, "refuses_answers", ":" in name):
+            proceed = _coming_back(name, proceed)
+        proceed = _step(name, stage, proceed)
     return proceed
 
 
-def _step(stage: Filter, proceed: Proceed) -> Proceed:
+def _step(name: str, stage: Filter, proceed: Proceed) -> Proceed:
     call = stage.__call__  # looked up once
-    return lambda exchange: call(exchange, proceed)
+
+    def step(exchange: Exchange) -> Awaitable[Response]:
+        exchange.reached = name
+        return call(exchange, proceed)
+
+    return step
+
+
+def _coming_back(name: str, proceed: Proceed) -> Proceed:
+    """The rest of the list for a filter that may refuse what comes back of it."""
+
+    async def rest(exchange: Exchange) -> Response:
+        try:
+            response = await proceed(exchange)
+        except Rejected as rejected:
+            rejected.by = rejected.by or exchange.reached
+            exchange.reached = name
+            raise
+        exchange.reached = name
+        return response
+
+    return rest
 
 
 async def _nobody(exchange: Exchange) -> Response:

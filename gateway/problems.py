@@ -95,7 +95,7 @@ class Rejected(Exception):
     """The request is answered here and now with an error of the table.
 
     `headers` are added to the answer, `retry_after_s` becomes `Retry-After` in whole seconds, rounded
-    up; a 503 has one in any case.
+    up; a 503 has one in any case. `by` is the filter that made it, where another has passed it on.
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class Rejected(Exception):
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = list(headers)
+        self.by = ""
         if retry_after_s is None and self.status == 503:
             retry_after_s = _SOON_S
         if retry_after_s is not None:

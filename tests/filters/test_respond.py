@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 
 from filters.authorize import Authorize
 from filters.respond import Options, Respond
-from gateway.exchange import Exchange, Proceed, Response
+from gateway.exchange import Exchange, Filter, Proceed, Response
 from gateway.limits.contract import Concurrency, Quota, Rate, Standing
 from gateway.model import Connector
 from gateway.options import OptionFaults, load
+from gateway.pipeline import fold
 from gateway.problems import Fault, Rejected
 from gateway.runtime import Runtime
 from tests.dataplane import assert_honest, caller, connector, endpoint, exchange
@@ -206,13 +207,22 @@ async def test_refusal_is_counted_by_the_filter_that_made_it(runtime: Runtime) -
     request = at()
     request.caller = caller(connector_ids=frozenset({"other"}))
     authorize = Authorize(Authorize.options(), runtime)
-    await stage(runtime)(request, lambda e: authorize(e, answered()))
-    await stage(runtime)(at(), raising(Rejected("not_found", "")))
+    await fold([("respond", stage(runtime)), ("authorize", authorize)])(request)
+    passed_on = Rejected("not_found", "")
+    passed_on.by = "audit:Audit"
+    await stage(runtime)(at(), raising(passed_on))
 
     assert runtime.metrics.rejections == {
         ("authorize", "forbidden"): 1,
-        ("server", "not_found"): 1,
+        ("audit:Audit", "not_found"): 1,
     }
+
+
+async def test_filter_that_fails_is_counted_as_the_one_that_failed(runtime: Runtime) -> None:
+    failing = cast("Filter", lambda _exchange, _proceed: raising(KeyError())(at()))
+    await fold([("respond", stage(runtime)), ("audit:Audit", failing)])(at())
+
+    assert runtime.metrics.rejections == {("audit:Audit", "internal"): 1}
 
 
 async def test_anything_unexpected_is_500_and_only_the_log_says_what(

@@ -114,7 +114,11 @@ async def gateway(
             listed = [{"trace": options} if entry == "trace" else entry for entry in entries]
             stages = pipeline.plan(listed)
             filters = [stage.cls(stage.options, worker.runtime) for stage in stages]
-            server = Server(pipeline.fold(filters), None, worker.runtime.metrics)
+            server = Server(
+                pipeline.fold([(type(each).__name__, each) for each in filters]),
+                None,
+                worker.runtime.metrics,
+            )
             address = await stack.enter_async_context(listening(server))
             (tracing,) = [each for each in filters if isinstance(each, Trace)]
             rows = Rows(connection, worker.vault)

@@ -304,7 +304,44 @@ async def test_list_without_an_answer_fails_and_does_not_answer() -> None:
     with pytest.raises(AssertionError):
         await fold([])(exchange())
     with pytest.raises(AssertionError):
-        await fold([Recording(Options(), NO_RUNTIME)])(exchange())
+        await fold([("recording", Recording(Options(), NO_RUNTIME))])(exchange())
+
+
+class Screening(Recording):
+    """Refuses what comes back, or refuses in another's place, or passes both on."""
+
+    async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+        try:
+            response = await proceed(exchange)
+        except Rejected:
+            if exchange.query == "convert":
+                raise Rejected("not_found", "Nothing to see.") from None
+            raise
+        if exchange.query == "screen":
+            raise Rejected("upstream_invalid", "Not fit to be seen.")
+        return response
+
+
+@pytest.mark.parametrize(
+    ("innermost", "query", "by"),
+    [
+        (Answering, "screen", "Screening"),
+        (Refusing, "", "Refusing"),
+        (Refusing, "screen", "Refusing"),
+        (Refusing, "convert", "Screening"),
+    ],
+)
+async def test_refusal_is_known_by_the_filter_that_made_it(
+    innermost: type[Recording], query: str, by: str
+) -> None:
+    classes: list[type[Recording]] = [Recording, Screening, Recording, innermost]
+    stages = [(f"{HERE}:{cls.__name__}", cls(Options(), NO_RUNTIME)) for cls in classes]
+    refused = exchange()
+    refused.query = query
+
+    with pytest.raises(Rejected) as caught:
+        await fold(stages)(refused)
+    assert (caught.value.by or refused.reached) == f"{HERE}:{by}"
 
 
 async def test_pipeline_serves_many_exchanges_each_on_its_own() -> None:
@@ -324,7 +361,9 @@ class Renamed(Recording):
 
 
 async def test_the_rest_of_the_list_may_have_any_name() -> None:
-    filters = [Renamed(Options(), NO_RUNTIME), Answering(Options(), NO_RUNTIME)]
+    filters = [
+        ("renamed", Renamed(Options(), NO_RUNTIME)), ("answering", Answering(Options(), NO_RUNTIME)),
+    ]  # fmt: skip
 
     response = await fold(filters)(exchange())
 
