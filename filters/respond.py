@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
-from gateway.exchange import Exchange, Proceed, RawHeaders, Response, refusal
+from gateway.exchange import Exchange, Proceed, RawHeaders, Response, problem
 from gateway.limits.contract import Concurrency, Standing
 from gateway.options import switch
-from gateway.problems import Rejected
+from gateway.problems import Rejected, internal
 from gateway.runtime import Runtime
-from gateway.server.server import FAULT
 from gateway.transform import envelope
 from gateway.transform.request import HOP_BY_HOP, VIA
 
@@ -67,15 +66,14 @@ class Respond:
             return self._refusal(exchange, rejected)
         except Exception:
             log.exception("a filter failed", extra={"request_id": exchange.request_id})
-            return self._refusal(exchange, Rejected("internal", FAULT))
+            return self._refusal(exchange, internal())
         self._add(exchange, response.headers)
         return response
 
     def _refusal(self, exchange: Exchange, rejected: Rejected) -> Response:
         exchange.source, exchange.error_code = "gateway", rejected.code
         self._metrics.rejected(rejected.by or exchange.reached, rejected.code)
-        response = refusal(rejected, exchange.request_id)
-        del response.headers[1]  # the request id, which _add puts in for all
+        response = problem(rejected, exchange.request_id)
         self._add(exchange, response.headers)
         return response
 

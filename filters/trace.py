@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.http.wire import has_no_body
 from gateway.options import number, text
-from gateway.problems import Rejected
+from gateway.problems import answer_to
 from gateway.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Trace:
             spans.gone()
             raise
         except Exception as error:
-            rejected = error if isinstance(error, Rejected) else Rejected("internal", "")
+            rejected = answer_to(error)
             spans.end(rejected.status, rejected.code)
             raise
         is_bare = response.tunnel is None and has_no_body(exchange.method, response.status)
@@ -92,7 +92,7 @@ class _Watched:
             self._spans.end(self._status)
             raise
         except Exception as error:
-            self._spans.end(self._status, error.code if isinstance(error, Rejected) else "internal")
+            self._spans.end(self._status, answer_to(error).code)
             raise
 
     async def aclose(self) -> None:

@@ -17,7 +17,7 @@ from gateway.exchange import Exchange, Proceed, Response
 from gateway.http.wire import has_no_body
 from gateway.logs import access_fields
 from gateway.options import whole
-from gateway.problems import Rejected
+from gateway.problems import answer_to
 from gateway.runtime import Runtime
 from gateway.usage.record import UsageRecord
 
@@ -59,7 +59,7 @@ class Usage:
             self.record(exchange)
             raise
         except Exception as error:
-            rejected = error if isinstance(error, Rejected) else Rejected("internal", "")
+            rejected = answer_to(error)
             exchange.status, exchange.error_code = rejected.status, rejected.code
             self.record(exchange)
             raise
@@ -122,7 +122,7 @@ class _Counted:
             self._record()
             raise
         except Exception as error:
-            exchange.error_code = error.code if isinstance(error, Rejected) else "internal"
+            exchange.error_code = answer_to(error).code
             self._record()
             raise
         exchange.bytes_out += len(piece)

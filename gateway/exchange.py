@@ -18,7 +18,7 @@ from gateway.model import Caller, Connector, Endpoint
 from gateway.problems import MEDIA_TYPE, Rejected, render
 
 __all__ = [
-    "Body", "Exchange", "Filter", "Outgoing", "Proceed", "RawHeaders", "Response", "refusal", "too_large",
+    "Body", "Exchange", "Filter", "Outgoing", "Proceed", "RawHeaders", "Response", "problem", "refusal", "too_large",
 ]  # fmt: skip
 
 FIELDS: Final = frozenset({"caller", "connector", "endpoint", "outgoing"})
@@ -31,6 +31,7 @@ MARKS: Final = frozenset(
 )  # fmt: skip
 """What filters have done that no field tells, for the same; one that isn't ours has a dot in it."""
 
+_PROBLEM: Final = (b"Content-Type", MEDIA_TYPE.encode("ascii"))
 _PATIENCE_S: Final = 30.0
 _LEAST_BYTES_PER_S: Final = 100
 """How slowly a request's body may come, once the patience is used up."""
@@ -154,17 +155,16 @@ def too_large(most_bytes: int) -> Rejected:
     return Rejected("payload_too_large", f"The request body may have at most {most_bytes} bytes.")
 
 
+def problem(rejected: Rejected, request_id: str) -> Response:
+    """What a refusal says as an answer: problem+json, and the fields that it adds."""
+    return Response(rejected.status, [_PROBLEM, *rejected.headers], render(rejected, request_id))
+
+
 def refusal(rejected: Rejected, request_id: str) -> Response:
-    """A refusal as an answer: problem+json, the request id, and what the refusal adds."""
-    return Response(
-        rejected.status,
-        [
-            (b"Content-Type", MEDIA_TYPE.encode("ascii")),
-            (b"X-Request-Id", request_id.encode("ascii")),
-            *rejected.headers,
-        ],
-        render(rejected, request_id),
-    )
+    """A refusal as an answer that is complete: it has the request's id in a field, too."""
+    response = problem(rejected, request_id)
+    response.headers.insert(1, (b"X-Request-Id", request_id.encode("ascii")))
+    return response
 
 
 class Exchange:
@@ -240,6 +240,11 @@ class Exchange:
     def known_connector(self) -> Connector | None:
         """The connector, for filters that also see exchanges without one."""
         return self.connector
+
+    @property
+    def known_outgoing(self) -> Outgoing | None:
+        """The request for the upstream, for who also sees exchanges that came to none."""
+        return self.outgoing
 
     @property
     def known_endpoint(self) -> Endpoint | None:

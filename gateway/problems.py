@@ -125,6 +125,16 @@ class Rejected(Exception):
         return KINDS[self.code].status
 
 
+def internal() -> Rejected:
+    """What a fault of the gateway itself is answered with: the rest is in the log."""
+    return Rejected("internal", "The gateway has a fault; its log has this request id.")
+
+
+def answer_to(error: Exception) -> Rejected:
+    """What an error is answered with: a refusal is one already, anything else is a fault of ours."""
+    return error if isinstance(error, Rejected) else internal()
+
+
 def document(rejected: Rejected, request_id: str) -> dict[str, Any]:
     """The problem details object of RFC 9457 section 3, with our extension members."""
     kind = KINDS[rejected.code]

@@ -145,10 +145,9 @@ def _bounds(exchange: Exchange) -> list[dict[str, Any]]:
 
 def _upstream(told: Explanation) -> dict[str, Any] | None:
     """The request that the upstream would get; its body where the endpoint makes it."""
-    found = told.exchange.known_connector
-    if found is None or "outgoing" not in vars(told.exchange):
+    found, outgoing = told.exchange.known_connector, told.exchange.known_outgoing
+    if found is None or outgoing is None:
         return None
-    outgoing = told.exchange.outgoing
     origins = [f"{one.url.scheme}://{one.url.netloc}" for one in found.destinations]
     body = None if outgoing.body is None else readable(outgoing.body[:MOST_SHOWN], [])
     return {

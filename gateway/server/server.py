@@ -27,7 +27,7 @@ from gateway.http import wire
 from gateway.http.batching import SMALL_BYTES, WriteBatch
 from gateway.ids import Random, is_request_id, is_traceparent
 from gateway.networks import hops
-from gateway.problems import Rejected
+from gateway.problems import Rejected, internal
 from gateway.server.connection import CLOSE, KEEP, Connection, Done, Inbound
 from gateway.server.tunnel import Tunnels
 
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 DATA_PLANE: Final = "/api/v1/gw"
 ADMIN_PLANE: Final = "/api/v1/gw/admin"
 UI: Final = "/ui"
-FAULT: Final = "The gateway has a fault; its log has this request id."
 _BELOW_DATA_PLANE: Final = f"{DATA_PLANE}/"
 _ABSOLUTE: Final = re.compile(r"(?is)https?://[^/?]*(.*)").fullmatch
 
@@ -146,7 +145,7 @@ class Server(web.Server):
                 response = refusal(rejected, request_id)
             except Exception:
                 log.exception("request failed", extra={"request_id": request_id})
-                response = refusal(Rejected("internal", FAULT), request_id)
+                response = refusal(internal(), request_id)
             if response.tunnel is not None:
                 self.flush()
                 await self._tunnels.run(inbound, response, self._date.field())

@@ -12,7 +12,7 @@ from aiohttp.streams import StreamReader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.exchange import Body, Exchange, refusal
+from gateway.exchange import Body, Exchange, problem, refusal
 from gateway.problems import Rejected
 
 
@@ -287,6 +287,24 @@ def test_refusal_is_a_problem_document_with_the_id_and_what_it_adds() -> None:
     assert response.headers == [
         (b"Content-Type", b"application/problem+json"), (b"X-Request-Id", b"an-id"), (b"Retry-After", b"7"),
     ]  # fmt: skip
+
+
+def test_problem_leaves_the_id_in_a_field_to_who_puts_it_into_all_answers() -> None:
+    response = problem(Rejected("forbidden", "No."), "an-id")
+
+    assert response.headers == [(b"Content-Type", b"application/problem+json")]
+    assert (
+        orjson.loads(response.body if isinstance(response.body, bytes) else b"")["requestId"]
+        == "an-id"
+    )
+
+
+def test_what_is_not_known_yet_is_none() -> None:
+    held = exchange()
+
+    assert [held.known_caller, held.known_connector, held.known_endpoint, held.known_outgoing] == [
+        None
+    ] * 4
 
 
 def test_time_passes_from_the_beginning() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.problems import DOCUMENTATION, KINDS, Fault, Rejected, document, render
+from gateway.problems import DOCUMENTATION, KINDS, Fault, Rejected, answer_to, document, render
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,3 +104,11 @@ def test_headers_are_added_and_those_given_stay_untouched() -> None:
 
     assert given == [(b"Allow", b"GET")]
     assert Rejected("forbidden", "").headers == []
+
+
+def test_error_that_is_no_refusal_is_answered_as_a_fault_that_tells_nothing() -> None:
+    refused = Rejected("forbidden", "No.")
+
+    assert answer_to(refused) is refused
+    assert answer_to(KeyError("a private thing")).code == "internal"
+    assert "private" not in answer_to(KeyError("a private thing")).detail
