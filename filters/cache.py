@@ -145,7 +145,8 @@ class _Lookup(NamedTuple):
 
 
 def _hit(exchange: Exchange, stored: Stored, now: float, why: str) -> Response:
-    exchange.cached, exchange.source = True, "upstream"
+    outcome = exchange.outcome
+    outcome.cached, outcome.source = True, "upstream"
     answer = stored.answer(exchange, now, hit=True)
     return _told(answer, f"{why}; ttl={int(stored.fresh_for_s(now))}")
 

@@ -113,7 +113,7 @@ class Idempotency:
         may_stream = exchange.endpoint.streaming
         response = await proceed(exchange)
         final = response.status < 500 and response.status != 429
-        made_here = exchange.source == "gateway" and response.status >= 400
+        made_here = exchange.outcome.source == "gateway" and response.status >= 400
         if (
             final
             and not made_here
@@ -141,7 +141,7 @@ async def _fingerprint(exchange: Exchange) -> bytes:
 def _replay(exchange: Exchange, kept: Kept, fingerprint: bytes) -> Response:
     if kept.fingerprint != fingerprint:
         raise _other()
-    exchange.source = "upstream"
+    exchange.outcome.source = "upstream"
     headers = [*kept.headers, (b"Idempotent-Replayed", b"true")]
     return Response(kept.status, headers, kept.body)
 

@@ -38,7 +38,7 @@ class Proxy:
         most = endpoint.most_response_bytes(exchange.caller.plan)
         limits = Bounds(endpoint.timeout_s, endpoint.idle_timeout_s, most, endpoint.streaming)
         answer = await self._attempts.send(exchange, limits)
-        exchange.source = "upstream"
+        exchange.outcome.source = "upstream"
         if has_no_body(exchange.method, answer.status):
             if answer.is_switched:
                 tunnel = Tunnel(answer, exchange.body)

@@ -55,5 +55,5 @@ class Quota:
         try:
             return await proceed(exchange)
         finally:
-            if not exchange.attempts:
+            if not exchange.outcome.attempts:
                 await self._limits.charge(quotas, -1, decision.at)

@@ -57,7 +57,7 @@ class Respond:
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
         try:
             response = await proceed(exchange)
-            if exchange.source == "upstream":
+            if exchange.outcome.source == "upstream":
                 response.headers = self._kept(exchange, response.headers)
                 if exchange.endpoint.reshaped:
                     exchange.reached = "respond"
@@ -71,7 +71,8 @@ class Respond:
         return response
 
     def _refusal(self, exchange: Exchange, rejected: Rejected) -> Response:
-        exchange.source, exchange.error_code = "gateway", rejected.code
+        outcome = exchange.outcome
+        outcome.source, outcome.error_code = "gateway", rejected.code
         self._metrics.rejected(rejected.by or exchange.reached, rejected.code)
         response = problem(rejected, exchange.request_id)
         self._add(exchange, response.headers)
@@ -154,7 +155,8 @@ def _policy(name: str, limit: int, window_s: float) -> bytes:
 
 def _timing(exchange: Exchange) -> bytes:
     """`Server-Timing` (W3C): our own time so far, and the upstream's until its head."""
-    own_ms = (exchange.elapsed_s() - exchange.upstream_s) * 1000
-    if not exchange.upstream_s:
+    upstream_s = exchange.outcome.upstream_s
+    own_ms = (exchange.elapsed_s() - upstream_s) * 1000
+    if not upstream_s:
         return b"gw;dur=%.3f" % own_ms
-    return b"gw;dur=%.3f, upstream;dur=%.3f" % (own_ms, exchange.upstream_s * 1000)
+    return b"gw;dur=%.3f, upstream;dur=%.3f" % (own_ms, upstream_s * 1000)

@@ -52,23 +52,24 @@ class Usage:
         self._sampled = 0
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+        outcome = exchange.outcome
         try:
             response = await proceed(exchange)
         except asyncio.CancelledError:
-            exchange.status, exchange.client_gone = _CLIENT_GONE, True
+            outcome.status, outcome.client_gone = _CLIENT_GONE, True
             self.record(exchange)
             raise
         except Exception as error:
             rejected = answer_to(error)
-            exchange.status, exchange.error_code = rejected.status, rejected.code
+            outcome.status, outcome.error_code = rejected.status, rejected.code
             self.record(exchange)
             raise
-        exchange.status = response.status
-        exchange.first_byte_s = time.perf_counter() - exchange.started_s
+        outcome.status = response.status
+        outcome.first_byte_s = time.perf_counter() - exchange.started_s
         if response.tunnel is None and has_no_body(exchange.method, response.status):
             self.record(exchange)
         elif isinstance(response.body, bytes):
-            exchange.bytes_out = len(response.body)
+            outcome.bytes_out = len(response.body)
             self.record(exchange)
         else:
             response.body = _Counted(response.body, exchange, self)
@@ -122,16 +123,16 @@ class _Counted:
             self._record()
             raise
         except Exception as error:
-            exchange.error_code = answer_to(error).code
+            exchange.outcome.error_code = answer_to(error).code
             self._record()
             raise
-        exchange.bytes_out += len(piece)
+        exchange.outcome.bytes_out += len(piece)
         return piece
 
     async def aclose(self) -> None:
         """The server is done with the answer; if it hasn't ended, the client is gone."""
         if not self._recorded:
-            self._exchange.client_gone = True
+            self._exchange.outcome.client_gone = True
             self._record()
         if (end := getattr(self._pieces, "aclose", None)) is not None:
             await end()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Final, Protocol
 
@@ -18,7 +19,7 @@ from gateway.model import Caller, Connector, Endpoint
 from gateway.problems import MEDIA_TYPE, Rejected, render
 
 __all__ = [
-    "Body", "Exchange", "Filter", "Outgoing", "Proceed", "RawHeaders", "Response", "problem", "refusal", "too_large",
+    "Body", "Exchange", "Filter", "Outcome", "Outgoing", "Proceed", "RawHeaders", "Response", "problem", "refusal", "too_large",
 ]  # fmt: skip
 
 FIELDS: Final = frozenset({"caller", "connector", "endpoint", "outgoing"})
@@ -167,6 +168,29 @@ def refusal(rejected: Rejected, request_id: str) -> Response:
     return response
 
 
+@dataclass(slots=True)
+class Outcome:
+    """What became of an exchange: told by the filters that bring it about, read by those that record.
+
+    `source` is who made the answer, `gateway` or `upstream`, and `error_code` why it is none or not
+    complete. `attempts` counts how often the request was sent; `target` is where to, as host:port.
+    `upstream_begun_s` is when the upstream was first turned to, on the monotonic clock; the other times
+    are durations in seconds: `upstream_s` until its answer began, `first_byte_s` until ours did.
+    """
+
+    status: int = 0
+    source: str = "gateway"
+    error_code: str = ""
+    attempts: int = 0
+    target: str = ""
+    cached: bool = False
+    client_gone: bool = False
+    upstream_begun_s: float = 0.0
+    upstream_s: float = 0.0
+    first_byte_s: float = 0.0
+    bytes_out: int = 0
+
+
 class Exchange:
     """One request, what the filters found out about it, and what became of it."""
 
@@ -185,18 +209,6 @@ class Exchange:
     reached = ""
     """The filter that it has come to, by its name in the pipeline."""
 
-    status = 0
-    source = "gateway"
-    error_code = ""
-    attempts = 0
-    target = ""
-    cached = False
-    client_gone = False
-    upstream_s = 0.0
-    upstream_begun_s = 0.0
-    """When the upstream was first turned to, on the monotonic clock."""
-    first_byte_s = 0.0
-    bytes_out = 0
     may_switch = False
     """True when the caller asks for a WebSocket and its connection can become one."""
     _exits: list[Callable[[], None]] | None = None
@@ -230,6 +242,7 @@ class Exchange:
         self.at = time.time() if at is None else at
         """When the request came, as Unix time in seconds."""
         self.started_s = time.perf_counter()
+        self.outcome = Outcome()
 
     @property
     def known_caller(self) -> Caller | None:

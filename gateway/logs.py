@@ -62,7 +62,7 @@ def configure(level: str, *, access: bool, stream: TextIO | None = None) -> None
 def access_fields(exchange: Exchange, total_s: float) -> dict[str, Any]:
     """What the access log says of an exchange: no path, no header, no credential."""
     caller, connector = exchange.known_caller, exchange.known_connector
-    endpoint = exchange.known_endpoint
+    endpoint, outcome = exchange.known_endpoint, exchange.outcome
     return {
         "request_id": exchange.request_id,
         "team": caller.team if caller is not None else "",
@@ -70,13 +70,13 @@ def access_fields(exchange: Exchange, total_s: float) -> dict[str, Any]:
         "connector": connector.slug if connector is not None else "",
         "endpoint": endpoint.name if endpoint is not None else "",
         "method": exchange.method,
-        "status": exchange.status,
-        "source": exchange.source,
-        "error_code": exchange.error_code,
+        "status": outcome.status,
+        "source": outcome.source,
+        "error_code": outcome.error_code,
         "total_ms": round(total_s * 1000, 3),
-        "upstream_ms": round(exchange.upstream_s * 1000, 3),
+        "upstream_ms": round(outcome.upstream_s * 1000, 3),
         "bytes_in": exchange.body.read_bytes,
-        "bytes_out": exchange.bytes_out,
+        "bytes_out": outcome.bytes_out,
         "client_address": exchange.client_address,
-        "client_gone": exchange.client_gone,
+        "client_gone": outcome.client_gone,
     }

@@ -132,38 +132,38 @@ class Trace:
         if status:
             server.set_attribute("http.response.status_code", status)
         has_broken_off = bool(error) and status < 400
-        error = error or exchange.error_code
+        error = error or exchange.outcome.error_code
         if has_broken_off or status >= 500:
             server.set_attribute("error.type", error or str(status))
             server.set_status(StatusCode.ERROR)
         elif error:
             server.set_attribute("gateway.error_code", error)
-        if exchange.attempts:
+        if exchange.outcome.attempts:
             self._end_client(status, error)
         server.end()
 
     def _end_client(self, status: int, error: str) -> None:
         """The span of the upstream: from when it was first turned to until its answer began."""
-        exchange = self._exchange
-        ago_s = time.monotonic() - exchange.upstream_begun_s
+        exchange, outcome = self._exchange, self._exchange.outcome
+        ago_s = time.monotonic() - outcome.upstream_begun_s
         begun = time.time() - ago_s
         self._ids.span_id = self._client_id
         span = self._tracer.start_span(
             method := _method(exchange.outgoing.method),
             set_span_in_context(self._server, _NOBODY),
             SpanKind.CLIENT,
-            {"http.request.method": method, **_address(exchange.target)},
+            {"http.request.method": method, **_address(outcome.target)},
             start_time=int(begun * 1e9),
         )
-        if exchange.attempts > 1:
-            span.set_attribute("http.request.resend_count", exchange.attempts - 1)
-        if exchange.source == "upstream" and status:
+        if outcome.attempts > 1:
+            span.set_attribute("http.request.resend_count", outcome.attempts - 1)
+        if outcome.source == "upstream" and status:
             span.set_attribute("http.response.status_code", status)
-        failed = error and (error == _GONE or exchange.source != "upstream")
+        failed = error and (error == _GONE or outcome.source != "upstream")
         if failed or status >= 400:
             span.set_attribute("error.type", error if failed else str(status))
             span.set_status(StatusCode.ERROR)
-        span.end(int((begun + exchange.upstream_s) * 1e9))
+        span.end(int((begun + outcome.upstream_s) * 1e9))
 
 
 def _method(method: str) -> str:

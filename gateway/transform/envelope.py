@@ -98,7 +98,7 @@ def _envelope(exchange: Exchange, status: int, body: bytes) -> bytes:
             "connector": exchange.connector.slug,
             "upstreamStatus": status,
             "latencyMs": round(exchange.elapsed_s() * 1000, 3),
-            "cached": exchange.cached,
+            "cached": exchange.outcome.cached,
             "timestamp": datetime.fromtimestamp(exchange.at, UTC).isoformat(
                 timespec="milliseconds"
             ),

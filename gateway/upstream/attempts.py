@@ -99,7 +99,7 @@ class Attempts:
         and what `Upstreams.send` raises.
         """
         lane, outgoing, begun = self._lane(exchange.connector), exchange.outgoing, self._now()
-        exchange.upstream_begun_s = begun
+        exchange.outcome.upstream_begun_s = begun
         deadline = begun + limits.total_s
         tried: tuple[Place, ...] = ()
         place = lane.targets.pick(begun)
@@ -110,7 +110,7 @@ class Attempts:
         try:
             while True:
                 era = place.breaker.era
-                exchange.target = place.target.label
+                exchange.outcome.target = place.target.label
                 try:
                     answer = await self._upstreams.send(
                         place.target, outgoing, exchange.body, limits
@@ -138,8 +138,8 @@ class Attempts:
             lane.slots.leave()
             raise
         finally:
-            exchange.upstream_s = self._now() - begun
-            exchange.attempts = outgoing.sent
+            exchange.outcome.upstream_s = self._now() - begun
+            exchange.outcome.attempts = outgoing.sent
             if tried or outgoing.sent > 1:
                 self._metrics.retried(lane.connector.slug, max(len(tried), outgoing.sent - 1))
 
@@ -152,7 +152,8 @@ class Attempts:
         try:
             await lane.slots.wait(deadline - begun)
         finally:
-            exchange.upstream_s = self._now() - begun  # it is the upstream that was waited for
+            # It is the upstream that was waited for.
+            exchange.outcome.upstream_s = self._now() - begun
         try:
             return lane.targets.pick(self._now())
         except Rejected:

@@ -40,10 +40,10 @@ class UsageRecord(NamedTuple):
     @classmethod
     def of(cls, exchange: Exchange) -> UsageRecord:
         """The record of an exchange that is over now."""
-        total_s = time.perf_counter() - exchange.started_s
-        first_byte_s = exchange.first_byte_s or total_s
+        endpoint, outcome = exchange.known_endpoint, exchange.outcome
         caller, connector = exchange.known_caller, exchange.known_connector
-        endpoint = exchange.known_endpoint
+        total_s = time.perf_counter() - exchange.started_s
+        first_byte_s = outcome.first_byte_s or total_s
         return cls(
             exchange.at,
             exchange.request_id,
@@ -55,19 +55,19 @@ class UsageRecord(NamedTuple):
             exchange.method,
             caller.kind if caller is not None else "none",
             caller.id if caller is not None else "",
-            exchange.status,
-            exchange.source,
-            exchange.error_code,
+            outcome.status,
+            outcome.source,
+            outcome.error_code,
             total_s * 1000,
-            exchange.upstream_s * 1000,
+            outcome.upstream_s * 1000,
             first_byte_s * 1000,
-            max(first_byte_s - exchange.upstream_s, 0.0) * 1000,
+            max(first_byte_s - outcome.upstream_s, 0.0) * 1000,
             exchange.body.read_bytes,
-            exchange.bytes_out,
-            exchange.attempts,
-            exchange.cached,
-            exchange.client_gone,
-            exchange.target,
+            outcome.bytes_out,
+            outcome.attempts,
+            outcome.cached,
+            outcome.client_gone,
+            outcome.target,
             exchange.client_address,
         )
 

@@ -52,7 +52,7 @@ class Origin:
 
     async def __call__(self, request: Exchange) -> Response:
         self.asked.append({name.lower(): value for name, value in request.raw_headers})
-        request.source = "upstream"
+        request.outcome.source = "upstream"
         status, fields, body = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
         return Response(status, raw(fields), body)
 
@@ -107,7 +107,7 @@ async def test_answer_is_given_again_until_it_is_stale() -> None:
     assert (hit.status, hit.body, age(hit)) == (200, b"body", 30)
     assert told(hit).startswith("hit; ttl=")
     assert (b"X-Own", b"1") in hit.headers
-    assert (request.cached, request.source) == (True, "upstream")
+    assert (request.outcome.cached, request.outcome.source) == (True, "upstream")
     assert told(stale) == "fwd=stale; fwd-status=200; stored"
     assert len(origin.asked) == 2
 
@@ -158,7 +158,7 @@ async def test_stale_answer_is_confirmed_by_the_upstream() -> None:
     assert (b"X-N", b"2") in confirmed.headers
     assert (hit.body, age(hit), len(origin.asked)) == (b"body", 39, 2)
     assert request.raw_headers == ((b"If-None-Match", b'"theirs"'),)
-    assert not request.cached
+    assert not request.outcome.cached
 
 
 async def test_new_answer_takes_the_place_of_the_stale_one() -> None:

@@ -81,7 +81,7 @@ async def test_concurrent_misses_make_one_upstream_call(cache: Cache, eventually
 
     assert bodies(tasks) == [b"1"] * 50
     assert origin.asked == 1
-    assert [request.cached for request in requests] == [False] + [True] * 49
+    assert [request.outcome.cached for request in requests] == [False] + [True] * 49
     fields = [dict(task.result().headers)[b"Cache-Status"] for task in tasks]
     assert fields[0] == b"service-gateway; fwd=miss; fwd-status=200; stored"
     assert all(f.startswith(b"service-gateway; fwd=miss; collapsed; ttl=") for f in fields[1:])

@@ -60,7 +60,7 @@ class Origin:
         answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        request.source = "upstream"
+        request.outcome.source = "upstream"
         return Response(answer.status, list(answer.headers), answer.body, answer.length)
 
 
@@ -115,7 +115,7 @@ async def test_request_that_comes_again_is_answered_again(method: str) -> None:
 
     assert not is_replay(first)
     assert second.headers == [(b"X-Own", b"1"), (b"Idempotent-Replayed", b"true")]
-    assert (second.status, second.body, request.source) == (201, b"made", "upstream")
+    assert (second.status, second.body, request.outcome.source) == (201, b"made", "upstream")
     assert origin.asked == 1
 
 

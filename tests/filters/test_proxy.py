@@ -44,9 +44,9 @@ async def test_answer_is_the_upstreams(runtime: Runtime, upstream: Upstream) -> 
 
     assert (response.status, await whole(response)) == (201, b"hi")
     assert response.headers == [(b"X-A", b"1"), (b"Content-Length", b"2")]
-    assert (request.source, request.attempts) == ("upstream", 1)
-    assert request.target == f"127.0.0.1:{upstream.port}"
-    assert request.upstream_s > 0
+    assert (request.outcome.source, request.outcome.attempts) == ("upstream", 1)
+    assert request.outcome.target == f"127.0.0.1:{upstream.port}"
+    assert request.outcome.upstream_s > 0
     request.close()
 
 
@@ -106,7 +106,7 @@ async def test_answer_over_the_smaller_size_is_refused(
     refused = await refusal_of(Proxy(Options(), runtime), request)
 
     assert (refused.code, refused.status) == ("upstream_invalid", 502)
-    assert (request.attempts, request.source) == (1, "gateway")
+    assert (request.outcome.attempts, request.outcome.source) == (1, "gateway")
 
 
 async def test_refused_address_is_blocked_and_nothing_was_sent(
@@ -120,8 +120,8 @@ async def test_refused_address_is_blocked_and_nothing_was_sent(
     )
     await strict.close()
 
-    assert (refused.code, request.attempts) == ("upstream_blocked", 0)
-    assert (upstream.connections, request.target) == (0, f"127.0.0.1:{upstream.port}")
+    assert (refused.code, request.outcome.attempts) == ("upstream_blocked", 0)
+    assert (upstream.connections, request.outcome.target) == (0, f"127.0.0.1:{upstream.port}")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ async def test_broken_answer_is_an_attempt(
     request = asking(upstream.url)
     refused = await refusal_of(Proxy(Options(), runtime), request)
 
-    assert (refused.code, request.attempts, request.source) == (code, 1, "gateway")
+    assert (refused.code, request.outcome.attempts, request.outcome.source) == (code, 1, "gateway")
 
 
 async def test_deadline_is_the_endpoints(runtime: Runtime, upstream: Upstream) -> None:
@@ -145,8 +145,8 @@ async def test_deadline_is_the_endpoints(runtime: Runtime, upstream: Upstream) -
     request = asking(upstream.url, timeout=100)
     refused = await refusal_of(Proxy(Options(), runtime), request)
 
-    assert (refused.code, refused.status, request.attempts) == ("upstream_timeout", 504, 1)
-    assert 0.09 <= request.upstream_s < 5  # the loop's clock counts milliseconds
+    assert (refused.code, refused.status, request.outcome.attempts) == ("upstream_timeout", 504, 1)
+    assert 0.09 <= request.outcome.upstream_s < 5  # the loop's clock counts milliseconds
 
 
 async def test_it_reads_and_fills_what_it_says(runtime: Runtime, upstream: Upstream) -> None:

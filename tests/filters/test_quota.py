@@ -32,7 +32,7 @@ def asking(**plan: Any) -> Exchange:
 
 async def reached(request: Exchange) -> Response:
     """The rest of a pipeline that got to its upstream."""
-    request.attempts = 1
+    request.outcome.attempts = 1
     return Response(200)
 
 
@@ -101,7 +101,7 @@ async def test_unit_is_given_back_to_the_day_that_it_was_taken_from(
 
 async def test_request_that_failed_at_its_upstream_costs_its_unit(runtime: Runtime) -> None:
     async def broken(request: Exchange) -> Response:
-        request.attempts = 1
+        request.outcome.attempts = 1
         raise Rejected("upstream_timeout", "")
 
     stage = Quota(Options(), runtime)

@@ -39,7 +39,7 @@ def answered(
     body: bytes | AsyncIterator[bytes] = b"",
 ) -> Proceed:
     async def proceed(request: Exchange) -> Response:
-        request.source = "upstream"
+        request.outcome.source = "upstream"
         return Response(status, list(fields), body)
 
     return proceed
@@ -86,7 +86,7 @@ async def test_every_answer_has_our_fields(runtime: Runtime) -> None:
 
 async def test_upstreams_own_time_is_told_and_can_be_kept_back(runtime: Runtime) -> None:
     request = at()
-    request.upstream_s = 0.25
+    request.outcome.upstream_s = 0.25
     shown = await stage(runtime)(request, answered())
     hidden = await stage(runtime, server_timing=False)(request, answered())
 
@@ -200,7 +200,7 @@ async def test_refusal_is_a_problem_document_with_what_it_adds(runtime: Runtime)
         ("X-Content-Type-Options", b"nosniff"), ("RateLimit", b'"daily";r=7;t=500'),
     ]:  # fmt: skip
         assert values(response, name) == [value]
-    assert (request.source, request.error_code) == ("gateway", "rate_limited")
+    assert (request.outcome.source, request.outcome.error_code) == ("gateway", "rate_limited")
 
 
 async def test_refusal_is_counted_by_the_filter_that_made_it(runtime: Runtime) -> None:
@@ -231,7 +231,7 @@ async def test_anything_unexpected_is_500_and_only_the_log_says_what(
     request = at()
     response = await stage(runtime)(request, raising(KeyError("a private thing")))
 
-    assert (response.status, request.error_code) == (500, "internal")
+    assert (response.status, request.outcome.error_code) == (500, "internal")
     assert isinstance(response.body, bytes)
     assert b"private" not in response.body
     logged = [r for r in caplog.records if r.levelno == logging.ERROR]
@@ -305,7 +305,7 @@ async def test_body_that_breaks_in_the_envelope_is_a_refusal_like_all(runtime: R
 
     assert response.status == 502
     assert values(response, "Via") == [b"1.1 service-gateway"]
-    assert (request.source, request.error_code) == ("gateway", "upstream_invalid")
+    assert (request.outcome.source, request.outcome.error_code) == ("gateway", "upstream_invalid")
     assert sum(runtime.metrics.rejections.values()) == 1
 
 

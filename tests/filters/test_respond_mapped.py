@@ -26,7 +26,7 @@ def answered(
     status: int, *fields: tuple[bytes, bytes], body: bytes | AsyncIterator[bytes] = b""
 ) -> Proceed:
     async def proceed(request: Exchange) -> Response:
-        request.source = "upstream"
+        request.outcome.source = "upstream"
         return Response(status, list(fields), body)
 
     return proceed
@@ -112,4 +112,4 @@ async def test_answer_that_is_read_keeps_to_the_endpoints_limit(
     )
 
     assert response.status == status
-    assert request.error_code == ("" if status == 200 else "upstream_invalid")
+    assert request.outcome.error_code == ("" if status == 200 else "upstream_invalid")

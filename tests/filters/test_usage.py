@@ -42,7 +42,7 @@ def streaming(*pieces: bytes | BaseException, status: int = 200) -> Proceed:
             yield piece
 
     async def proceed(request: Exchange) -> Response:
-        request.source = "upstream"
+        request.outcome.source = "upstream"
         return Response(status, [], come())
 
     return proceed
@@ -62,7 +62,7 @@ def test_options_are_checked() -> None:
 async def test_record_says_everything_about_the_exchange(stage: Usage, rows: Rows) -> None:
     request = asking("POST")
     request.at, request.body = NOW + 0.25, Body.of(b"four")
-    request.attempts, request.target, request.upstream_s = 2, "127.0.0.1:9", 0.0
+    request.outcome.attempts, request.outcome.target = 2, "127.0.0.1:9"
     await stage(request, answering(201, b"answer"))
 
     (record,) = await rows.records(1)

@@ -12,7 +12,7 @@ from aiohttp.streams import StreamReader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.exchange import Body, Exchange, problem, refusal
+from gateway.exchange import Body, Exchange, Outcome, problem, refusal
 from gateway.problems import Rejected
 
 
@@ -243,10 +243,10 @@ def exchange() -> Exchange:
 def test_exchanges_begin_alike_and_share_nothing() -> None:
     one, other = exchange(), exchange()
     one.on_exit(lambda: None)
-    one.status, one.source = 200, "upstream"
+    one.outcome.status, one.outcome.source = 200, "upstream"
 
     assert (other.known_caller, other.known_connector, other.known_endpoint) == (None, None, None)
-    assert (other.status, other.source, other.attempts, other.limits) == (0, "gateway", 0, ())
+    assert (other.outcome, other.limits) == (Outcome(), ())
     assert dict(other.params) == {}
 
 

@@ -74,7 +74,7 @@ async def test_table_of_what_is_sent_once_more(
 
     assert await tries.outcome(request) == (200 if may else first)
     assert [call.body for call in upstream.calls] == [b"content"] * (1 + may)
-    assert (request.attempts, request.source) == (1 + may, "gateway")
+    assert (request.outcome.attempts, request.outcome.source) == (1 + may, "gateway")
     assert tries.metrics.retries == ({"up": 1} if may else {})
 
 
@@ -156,7 +156,7 @@ async def test_endpoint_says_how_many_further_attempts_there_are(
     request = asking(upstream_of(upstream.url, retries))
 
     assert await tries.outcome(request) == 503
-    assert (len(upstream.calls), request.attempts) == (1 + retries, 1 + retries)
+    assert (len(upstream.calls), request.outcome.attempts) == (1 + retries, 1 + retries)
     assert tries.waits == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8][:retries])
     assert tries.metrics.retries.get("up", 0) == retries
 
@@ -204,7 +204,7 @@ async def test_each_attempt_has_what_is_left_of_the_time(
     request = asking(upstream_of(upstream.url, retries=5, timeout=1001))
 
     assert await tries.outcome(request) == "upstream_timeout"
-    assert request.attempts == 2
+    assert request.outcome.attempts == 2
 
 
 @pytest.mark.parametrize("method", EVERY)
@@ -214,7 +214,7 @@ async def test_nothing_was_sent_so_that_anything_may_be_tried_again(
     request = asking(upstream_of(f"http://127.0.0.1:{closed_port()}", retries=2), method)
 
     assert await tries.outcome(request) == "upstream_unavailable"
-    assert (len(tries.waits), request.attempts) == (2, 0)
+    assert (len(tries.waits), request.outcome.attempts) == (2, 0)
     assert tries.metrics.retries == {"up": 2}
 
 
@@ -226,7 +226,7 @@ async def test_each_attempt_has_its_own_time_to_connect(tries: Trying) -> None:
 
         assert await tries.outcome(request) == "upstream_timeout"
         took_s = asyncio.get_running_loop().time() - begun
-    assert (len(tries.waits), request.attempts) == (2, 0)
+    assert (len(tries.waits), request.outcome.attempts) == (2, 0)
     assert 0.29 <= took_s < 5  # the loop's clock counts milliseconds
 
 
@@ -234,7 +234,7 @@ async def test_blocked_address_is_not_tried_again(tries: Trying) -> None:
     request = asking(upstream_of("http://10.1.2.3", retries=5))
 
     assert await tries.outcome(request) == "upstream_blocked"
-    assert (tries.waits, request.attempts) == ([], 0)
+    assert (tries.waits, request.outcome.attempts) == ([], 0)
 
 
 @pytest.mark.parametrize("failing", [closes, status(503)])
@@ -304,7 +304,7 @@ async def test_kept_connection_that_has_ended_is_replaced_without_a_retry(
     request = asking(at)
 
     assert await tries.outcome(request) == 200
-    assert (request.attempts, tries.waits) == (2, [])
+    assert (request.outcome.attempts, tries.waits) == (2, [])
     assert tries.lane(at).targets.attempts(0) == 2
 
 

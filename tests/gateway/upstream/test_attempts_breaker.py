@@ -183,7 +183,8 @@ async def test_open_breaker_answers_at_once_and_truly(
     assert (refused.code, refused.status, refused.headers) == (
         "circuit_open", 503, [(b"Retry-After", b"4")]
     )  # fmt: skip
-    assert (request.attempts, request.target, request.upstream_s) == (0, "", 0)
+    outcome = request.outcome
+    assert (outcome.attempts, outcome.target, outcome.upstream_s) == (0, "", 0)
     clock.forward(4)
     upstream.script = say_ok
     assert await tries.outcome(asking(at)) == 200

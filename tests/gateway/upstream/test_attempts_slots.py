@@ -63,7 +63,8 @@ async def test_hung_upstream_holds_its_bound_and_no_more(
     refused = [task.result() for task in tasks if task.done()]
 
     assert (slots.taken, slots.waiting, refused) == (3, 2, ["overloaded"] * 5)
-    assert {(r.attempts, r.target, r.upstream_s) for r in requests[5:]} == {(0, "", 0)}
+    outcomes = [request.outcome for request in requests[5:]]
+    assert {(made.attempts, made.target, made.upstream_s) for made in outcomes} == {(0, "", 0)}
     await cancelled(*tasks)
     assert slots.is_idle
     assert len(upstream.calls) == 3

@@ -69,7 +69,7 @@ async def test_retry_goes_to_another_target(
 
     assert await tries.outcome(request) == 200
     assert counts(three) == [1, 1, 1]
-    assert (request.attempts, request.target) == (3, f"127.0.0.1:{three[2].port}")
+    assert (request.outcome.attempts, request.outcome.target) == (3, f"127.0.0.1:{three[2].port}")
     assert tries.metrics.retries == {"up": 2}
 
 
@@ -90,7 +90,7 @@ async def test_post_is_sent_to_another_target_when_the_first_takes_no_connection
     request = asking(upstream_of(upstream.url, retries=1, targets=targets), "POST", body=b"pay")
 
     assert await tries.outcome(request) == 200
-    assert (len(upstream.calls), request.attempts) == (1, 1)
+    assert (len(upstream.calls), request.outcome.attempts) == (1, 1)
 
 
 async def test_target_that_fails_five_times_in_a_row_is_left_out_for_a_while(

@@ -23,7 +23,7 @@ async def test_fields_are_the_tables_columns(database: Migrated) -> None:
 
 def test_record_of_an_exchange_has_its_names_and_times() -> None:
     made = exchange("GET", "/up/x", at=connector(URL))
-    made.upstream_s, made.first_byte_s = 0.25, 1.0
+    made.outcome.upstream_s, made.outcome.first_byte_s = 0.25, 1.0
     record = UsageRecord.of(made)
 
     assert (record.connector, record.endpoint, record.team_id) == (
