@@ -30,5 +30,6 @@ and name it in the pipeline: `- audit:Audit: {header: X-Why}`. `needs` and `give
 `gateway/exchange.py` lists: fields of the exchange, and marks of what was done. A mark of your own has a
 dot in it and begins with your package's name; any other word is refused at start. A filter sees every
 request from the filters outside it and every answer from those inside. A body is bytes or an async
-iterator of bytes: wrap the iterator to look at a stream. Keep nothing about a request on `self`.
+iterator of bytes: `gateway.http.pieces.Watched` looks at a stream as it passes. Keep nothing about a
+request on `self`.
 """

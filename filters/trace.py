@@ -7,12 +7,13 @@ its last byte has left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.http.pieces import End, Watched
 from gateway.http.wire import has_no_body
 from gateway.options import number, text
 from gateway.problems import answer_to
@@ -70,36 +71,16 @@ class Trace:
         if is_bare or isinstance(response.body, bytes):
             spans.end(response.status)
         else:
-            response.body = _Watched(response.body, response.status, spans)
+            response.body = Watched(response.body, None, partial(_ended, spans, response.status))
         return response
 
 
-class _Watched:
-    """An answer's pieces; the spans end when they do, or when they are given up."""
-
-    def __init__(self, pieces: AsyncIterator[bytes], status: int, spans: Spans) -> None:
-        self._pieces = pieces
-        self._status = status
-        self._spans = spans
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await self._pieces.__anext__()
-        except StopAsyncIteration:
-            self._spans.end(self._status)
-            raise
-        except Exception as error:
-            self._spans.end(self._status, answer_to(error).code)
-            raise
-
-    async def aclose(self) -> None:
-        """The server is done with the answer; if it hasn't ended, the client is gone."""
-        self._spans.gone()
-        if (end := getattr(self._pieces, "aclose", None)) is not None:
-            await end()
+def _ended(spans: Spans, status: int, end: End, error: Exception | None) -> None:
+    """An answer in pieces has come to its end: if it was given up, the client is gone."""
+    if end is End.GIVEN_UP:
+        spans.gone()
+    else:
+        spans.end(status, "" if error is None else answer_to(error).code)
 
 
 def _is_installed() -> bool:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Final
 
-from gateway.exchange import Exchange, Proceed, Response
+from gateway.exchange import Exchange, Outcome, Proceed, Response
+from gateway.http.pieces import End, Watched
 from gateway.http.wire import has_no_body
 from gateway.logs import access_fields
 from gateway.options import whole
@@ -72,8 +73,16 @@ class Usage:
             outcome.bytes_out = len(response.body)
             self.record(exchange)
         else:
-            response.body = _Counted(response.body, exchange, self)
+            ended = partial(self._ended, exchange)
+            response.body = Watched(response.body, partial(_count, outcome), ended)
         return response
+
+    def _ended(self, exchange: Exchange, end: End, error: Exception | None) -> None:
+        """An answer in pieces has come to its end: if it was given up, the client is gone."""
+        if error is not None:
+            exchange.outcome.error_code = answer_to(error).code
+        exchange.outcome.client_gone = end is End.GIVEN_UP
+        self.record(exchange)
 
     def record(self, exchange: Exchange) -> None:
         """Count the exchange and keep its record."""
@@ -103,41 +112,5 @@ class Usage:
         return self._sampled <= self._options.unknown_callers_per_s
 
 
-class _Counted:
-    """An answer's pieces, counted; the record is kept when they end or are given up."""
-
-    def __init__(self, pieces: AsyncIterator[bytes], exchange: Exchange, usage: Usage) -> None:
-        self._pieces = pieces
-        self._exchange = exchange
-        self._usage = usage
-        self._recorded = False
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        exchange = self._exchange
-        try:
-            piece = await self._pieces.__anext__()
-        except StopAsyncIteration:
-            self._record()
-            raise
-        except Exception as error:
-            exchange.outcome.error_code = answer_to(error).code
-            self._record()
-            raise
-        exchange.outcome.bytes_out += len(piece)
-        return piece
-
-    async def aclose(self) -> None:
-        """The server is done with the answer; if it hasn't ended, the client is gone."""
-        if not self._recorded:
-            self._exchange.outcome.client_gone = True
-            self._record()
-        if (end := getattr(self._pieces, "aclose", None)) is not None:
-            await end()
-
-    def _record(self) -> None:
-        if not self._recorded:
-            self._recorded = True
-            self._usage.record(self._exchange)
+def _count(outcome: Outcome, piece: bytes) -> None:
+    outcome.bytes_out += len(piece)

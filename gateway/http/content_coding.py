@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from gateway.http.header_fields import TCHARS
+from gateway.http.pieces import give_up
 
 _GZIP_WINDOW: Final = 31
 """zlib's `wbits` for a window of 32 KiB and gzip's head and tail."""
@@ -66,9 +67,8 @@ class Gzipped:
         return await _coded(self._coder, piece) + self._coder.flush(zlib.Z_SYNC_FLUSH)
 
     async def aclose(self) -> None:
-        """Nobody reads on: whoever makes the pieces is told."""
-        if (end := getattr(self._pieces, "aclose", None)) is not None:
-            await end()
+        """Nobody reads on."""
+        await give_up(self._pieces)
 
 
 async def _coded(coder: Any, content: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -25,6 +25,7 @@ from yarl import URL
 from gateway.exchange import Body, Exchange, Proceed, Response, refusal
 from gateway.http import wire
 from gateway.http.batching import SMALL_BYTES, WriteBatch
+from gateway.http.pieces import give_up
 from gateway.ids import Random, is_request_id, is_traceparent
 from gateway.networks import hops
 from gateway.problems import Rejected, internal
@@ -271,8 +272,7 @@ class Server(web.Server):
             )
         finally:
             self._metrics.stream_closed()
-            if (end := getattr(response.body, "aclose", None)) is not None:
-                await asyncio.shield(end())
+            await asyncio.shield(give_up(cast("AsyncIterator[bytes]", response.body)))
         return CLOSE if close else KEEP
 
     async def drain(self, seconds: float) -> None:

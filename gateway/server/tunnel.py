@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from aiohttp.streams import StreamReader
 
 from gateway.http import messages, wire
+from gateway.http.pieces import give_up
 from gateway.http.websocket import GOING_AWAY, SWITCHING, Frames
 from gateway.problems import Rejected
 from gateway.upstream.answer import BROKEN, Answer
@@ -207,5 +208,4 @@ async def _end(tunnel: messages.Tunnel, pieces: AsyncIterator[bytes]) -> None:
         with suppress(Rejected):
             async for _ in pieces:
                 pass
-    if (close := getattr(pieces, "aclose", None)) is not None:
-        await close()
+    await give_up(pieces)

@@ -1,14 +1,15 @@
-"""Bodies in pieces: gathered when they fit, and as they were when they don't."""
+"""Bodies in pieces: gathered when they fit, as they were when they don't, and watched as they pass."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from gateway.http.messages import RawHeaders, Response
-from gateway.http.pieces import gather, is_event_stream, is_stream
+from gateway.http.pieces import End, Watched, gather, is_event_stream, is_stream
 from gateway.problems import Rejected
 
 
@@ -127,3 +128,85 @@ def test_streams_are_told_by_their_head(
     response = Response(status, fields, b"abc")
 
     assert is_stream(method, response, may_stream=may_stream) is expected
+
+
+Told = list[bytes | tuple[End, Exception | None]]
+
+
+def watched(pieces: AsyncIterator[bytes]) -> tuple[Watched, Told]:
+    told: Told = []
+    return Watched(pieces, told.append, lambda *end: told.append(end)), told
+
+
+async def broken(error: BaseException) -> AsyncIterator[bytes]:
+    yield b"ab"
+    raise error
+
+
+async def test_pieces_are_seen_as_they_pass_and_their_end_before_the_reader_knows() -> None:
+    pieces = Pieces(b"ab", b"", b"cd")
+    body, told = watched(pieces)
+
+    assert [await body.__anext__() for _ in range(3)] == [b"ab", b"", b"cd"] == told
+    with pytest.raises(StopAsyncIteration):
+        await body.__anext__()
+    assert told[3:] == [(End.COMPLETE, None)]
+    await body.aclose()
+    assert (told[3:], pieces.closed) == ([(End.COMPLETE, None)], True)
+
+
+async def test_pieces_that_break_off_end_with_the_error_that_the_reader_gets() -> None:
+    error = Rejected("upstream_invalid", "Broken off.")
+    body, told = watched(broken(error))
+
+    with pytest.raises(Rejected) as caught:
+        [piece async for piece in body]
+    await body.aclose()
+    assert caught.value is error
+    assert told == [b"ab", (End.FAILED, error)]
+
+
+@pytest.mark.parametrize("read", [lambda body: body.__anext__(), None], ids=["begun", "untouched"])
+async def test_pieces_that_nobody_reads_on_are_given_up(
+    read: Callable[[Watched], Any] | None,
+) -> None:
+    pieces = Pieces(b"ab", b"cd")
+    body, told = watched(pieces)
+    if read is not None:
+        await read(body)
+    await body.aclose()
+
+    assert told[-1] == (End.GIVEN_UP, None)
+    assert pieces.closed
+
+
+async def test_reader_that_is_cancelled_has_not_given_up_before_it_says_so() -> None:
+    body, told = watched(broken(asyncio.CancelledError()))
+    await body.__anext__()
+
+    with pytest.raises(asyncio.CancelledError):
+        await body.__anext__()
+    assert told == [b"ab"]
+    await body.aclose()
+    assert told == [b"ab", (End.GIVEN_UP, None)]
+
+
+async def test_pieces_need_not_be_looked_at() -> None:
+    told: Told = []
+    body = Watched(Pieces(b"ab"), None, lambda *end: told.append(end))
+
+    assert [piece async for piece in body] == [b"ab"]
+    assert told == [(End.COMPLETE, None)]
+
+
+async def test_who_looks_at_pieces_can_break_them_off() -> None:
+    refused = Rejected("upstream_invalid", "Not this.")
+    told: Told = []
+
+    def refuse(_piece: bytes) -> None:
+        raise refused
+
+    body = Watched(Pieces(b"ab"), refuse, lambda *end: told.append(end))
+    with pytest.raises(Rejected):
+        await body.__anext__()
+    assert told == [(End.FAILED, refused)]
