@@ -1,4 +1,4 @@
-"""The rules of the house: who imports whom, one door per third party, names, sizes, and no strays.
+"""The rules of the house: who imports whom and no circles, one door per third party, names, sizes, and no strays.
 
 A rule takes a module and gives its faults. Each rule is tried on a text that breaks it, too.
 """
@@ -9,11 +9,11 @@ import ast
 import importlib
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from configparser import ConfigParser
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,8 @@ import gateway
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gateway", "filters", "admin", "sql", "templates")
 
+NO_CIRCLES = ("gateway", "filters", "sql", "templates")
+
 MAY_IMPORT: dict[str, set[str]] = {
     "sql": set(),
     "templates": set(),
@@ -31,6 +33,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "filters": {"gateway"},
     "admin": {"admin", "gateway", "sql", "templates"},
 }
+
+ORDER = (
+    "clock", "ids", "networks", "problems", "options", "yamls", "tasks", "console",  # what every room uses
+    "http",
+    "database", "partitions", "lookup", "secrets", "identity", "limits",
+    "model", "exchange",
+    "logs", "metrics", "prometheus", "tracing",
+    "transform", "directory", "upstream", "usage", "cache",
+    "runtime", "pipeline",
+    "settings", "config", "health", "server", "explain", "demo",
+    "lifecycle", "commands", "__main__",
+)  # fmt: skip
+"""The rooms of `gateway`, a folder or a file each, from the ground up: each uses only those before it."""
 
 DOORS = {
     "aiohttp.*Connector": {"gateway/upstream/connections.py"},
@@ -130,6 +145,7 @@ class Module:
             elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
                 yield "", str(getattr(node.args[0], "value", ""))
 
+    @cached_property
     def names(self) -> set[str]:
         """Return the full names that are imported, or reached by attribute from an import."""
         found = {full for _, full in self.imports()}
@@ -140,6 +156,16 @@ class Module:
                 if first in bound:
                     found.add(f"{bound[first]}.{rest}")
         return found
+
+    @property
+    def room(self) -> str:
+        """The folder or the file of a package that this is in; for a package's own file nothing."""
+        return room_of(self.path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+
+
+def room_of(name: str) -> str:
+    """The room of a full name."""
+    return name.split(".")[1] if "." in name else ""
 
 
 Rule = Callable[[Module], Iterator[str]]
@@ -152,8 +178,38 @@ def imports_only_what_its_layer_may(module: Module) -> Iterator[str]:
             yield f"imports {name}"
 
 
+def imports_only_from_the_rooms_below(module: Module) -> Iterator[str]:
+    """What is imported for annotations alone, or in a function, counts."""
+    if module.room not in {"", *ORDER}:
+        yield f"is in {module.room}, which has no place in ORDER"
+        return
+    place = ORDER.index(module.room) if module.room else -1
+    for name in sorted({full for _, full in module.imports()}):
+        if name.startswith("gateway.") and (other := room_of(name)) in ORDER[place + 1 :]:
+            yield f"imports {name}: the room {other} is above {module.room}"
+
+
+def leaves_private_names_alone(module: Module) -> Iterator[str]:
+    for name in sorted(module.names):
+        package, _, rest = name.partition(".")
+        is_private = any(
+            part.startswith("_") and not part.startswith("__") for part in rest.split(".")
+        )
+        elsewhere = (package, room_of(name)) != (module.package, module.room)
+        if is_private and package in PACKAGES and elsewhere:
+            yield f"uses {name}, which is private"
+
+
+def has_a_room_of_few_words(module: Module) -> Iterator[str]:
+    if not re.fullmatch(r"(?:gateway|admin)/\w+/__init__\.py", module.path):
+        return
+    sentences = re.findall(r"[.!?](?=\s|$)", ast.get_docstring(module.tree) or "")
+    if len(module.tree.body) != 1 or not 1 <= len(sentences) <= 2:
+        yield "is more or less than a docstring of one or two sentences"
+
+
 def goes_through_the_doors(module: Module) -> Iterator[str]:
-    for name in sorted(module.names()):
+    for name in sorted(module.names):
         for pattern, doors in DOORS.items():
             named = fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
             if named and not any(fnmatchcase(module.path, door) for door in doors):
@@ -272,13 +328,16 @@ def texts(nodes: Iterable[ast.expr]) -> set[str]:
 
 
 def skips_nothing(module: Module) -> Iterator[str]:
-    for name in sorted(module.names()):
+    for name in sorted(module.names):
         if any(fnmatchcase(name, skip) for skip in SKIPS):
             yield f"uses {name}: make what the test needs, or fail"
 
 
 RULES: dict[Rule, tuple[str, ...]] = {
     imports_only_what_its_layer_may: PACKAGES,
+    imports_only_from_the_rooms_below: ("gateway",),
+    leaves_private_names_alone: PACKAGES,
+    has_a_room_of_few_words: PACKAGES,
     goes_through_the_doors: PACKAGES,
     has_its_test_file: PACKAGES,
     keeps_the_sizes: PACKAGES,
@@ -291,6 +350,7 @@ RULES: dict[Rule, tuple[str, ...]] = {
 }
 
 
+@cache
 def modules(folders: tuple[str, ...]) -> list[Module]:
     paths = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
     return [Module(path.relative_to(ROOT).as_posix(), path.read_text("utf-8")) for path in paths]
@@ -319,6 +379,25 @@ def test_every_module(rule: Rule) -> None:
         (imports_only_what_its_layer_may, "filters/quota.py", "from . import rate_limit"),
         (imports_only_what_its_layer_may, "filters/quota.py", "import sql"),
         (imports_only_what_its_layer_may, "admin/keys.py", "def f():\n    import filters"),
+        (imports_only_from_the_rooms_below, "gateway/http/wire.py", "import gateway.exchange"),
+        (imports_only_from_the_rooms_below, "gateway/model.py", "from gateway import transform"),
+        (
+            imports_only_from_the_rooms_below,
+            "gateway/model.py",
+            "if TYPE_CHECKING:\n    from gateway.transform.request import Mapped",
+        ),
+        (
+            imports_only_from_the_rooms_below,
+            "gateway/limits/memory.py",
+            "def f():\n    from gateway.metrics import Metrics",
+        ),
+        (imports_only_from_the_rooms_below, "gateway/attic/boxes.py", ""),
+        (leaves_private_names_alone, "filters/proxy.py", "from gateway.upstream.answer import _X"),
+        (leaves_private_names_alone, "admin/keys.py", "from admin import plans\nplans._X"),
+        (leaves_private_names_alone, "gateway/cache/rules.py", "import gateway.http._x"),
+        (has_a_room_of_few_words, "gateway/http/__init__.py", '"""What both share."""\nX = 1'),
+        (has_a_room_of_few_words, "admin/state/__init__.py", '"""One. Two. Three."""'),
+        (has_a_room_of_few_words, "admin/state/__init__.py", ""),
         (goes_through_the_doors, "admin/keys.py", "import asyncpg"),
         (goes_through_the_doors, "admin/keys.py", "from redis.asyncio import Redis"),
         (
@@ -366,6 +445,58 @@ def test_every_module(rule: Rule) -> None:
 )
 def test_each_rule_finds_its_fault(rule: Rule, path: str, text: str) -> None:
     assert list(rule(Module(path, text)))
+
+
+def circles(found: Sequence[Module]) -> list[str]:
+    """Each circle of modules that import each other, annotations and functions included, once."""
+    paths = {
+        module.path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): module
+        for module in found
+    }
+    left = {
+        name: {
+            other
+            for _, full in module.imports()
+            for other in (full, full.rpartition(".")[0])
+            if other in paths and other != name
+        }
+        for name, module in paths.items()
+    }
+    while True:  # what imports nothing that is left, or is imported by nothing, is in no circle
+        imported = set().union(*left.values())
+        outside = {name for name, others in left.items() if not others or name not in imported}
+        if not outside:
+            return sorted(f"{name} imports {', '.join(sorted(left[name]))}" for name in left)
+        left = {name: others - outside for name, others in left.items() if name not in outside}
+
+
+def test_no_modules_import_each_other() -> None:
+    assert circles(modules(NO_CIRCLES)) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "import gateway.ids",
+        "from gateway.ids import X",
+        "from gateway import ids",
+        "if TYPE_CHECKING:\n    from gateway.ids import X",
+        "def f():\n    from gateway.ids import X",
+    ],
+)
+def test_circle_is_found_wherever_it_is_closed(back: str) -> None:
+    texts = {"ids": "import gateway.http.wire", "clock": back, "main": "import gateway.ids"}
+    ring = [Module(f"gateway/{name}.py", text) for name, text in texts.items()]
+    ring.append(Module("gateway/http/wire.py", "from gateway.clock import Clock"))
+
+    assert len(circles(ring)) == 3
+    assert circles([module for module in ring if module.stem != "clock"]) == []
+
+
+def test_order_names_each_room_once() -> None:
+    rooms = {module.room for module in modules(("gateway",))} - {""}
+
+    assert sorted(ORDER) == sorted(rooms)
 
 
 def test_rules_let_plain_code_pass() -> None:

@@ -1,1 +1,1 @@
-"""What both sides of the gateway share of HTTP, without I/O: heads, fields, framing, bodies in pieces. Any room above `exchange` may use it."""
+"""What both sides of the gateway share of HTTP, without I/O: heads, fields, framing, bodies in pieces. Any room may use it."""
