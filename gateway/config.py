@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from gateway import yamls
 from gateway.options import OptionFaults, Spot, load
 from gateway.pipeline import plan
 from gateway.settings import DEFAULT_PIPELINE, Settings
@@ -60,33 +59,14 @@ def _pipeline_faults(resolved: Any) -> list[Spot]:
 
 def _document(path: Path) -> Any:
     try:
-        document = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        document = yamls.parse(path.read_text("utf-8"))
     except OSError as error:
         raise Unreadable(path, error.strerror or "can't be read") from None
     except UnicodeDecodeError:
         raise Unreadable(path, "is not UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise Unreadable(path, f"is not YAML: {error.problem}{where}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise Unreadable(path, f"is not YAML: {str(error).splitlines()[0]}") from None
+    except yamls.NotYaml as fault:
+        raise Unreadable(path, f"is not YAML: {fault}") from None
     return {} if document is None else document
-
-
-class _Loader(yaml.SafeLoader):
-    """A SafeLoader that refuses a repeated key instead of keeping the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else key_node
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def _resolve(value: Any, path: str, environ: Mapping[str, str], spots: list[Spot]) -> Any:

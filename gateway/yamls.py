@@ -1,11 +1,13 @@
-"""YAML that strangers send, read as what JSON can say (YAML 1.2.2 10.3), and JSON written as YAML.
+"""The one YAML of the gateway: what JSON can say (YAML 1.2.2 10.3), and JSON written as YAML.
 
-`no` is a text here and a date is one, too. Built from libyaml's events, so that what would make a
-small text a large document (aliases of aliases, merge keys) ends at a bound.
+The configuration, documents and state files are read by it: `no` is a text here, and a date is one,
+too. Built from libyaml's events, so that what would make a small text a large document (aliases of
+aliases, merge keys) ends at a bound.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Final, NoReturn
 
@@ -14,6 +16,8 @@ import yaml
 DEEPEST: Final = 100
 MOST_VALUES: Final = 1_000_000
 """How many values a document may have, those of aliases counted each time."""
+MOST_REPEATED: Final = 10_000
+"""How many of them may be there by aliases, which cost their sender nothing."""
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _MOST_DIGITS: Final = 18
@@ -87,6 +91,7 @@ class _Builder:
         self._open: list[_Open] = []
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._count = 0
+        self._repeated = 0
 
     def take(self, event: Any) -> None:
         """The next event. Raises NotYaml."""
@@ -105,6 +110,9 @@ class _Builder:
                 if event.anchor not in self._anchors:
                     _refuse(f"nothing before it is called *{event.anchor}", event.start_mark)
                 value, size = self._anchors[event.anchor]
+                self._repeated += size
+                if self._repeated > MOST_REPEATED:
+                    _refuse(f"aliases repeat more than {MOST_REPEATED} values", event.start_mark)
                 self._put(value, event, size)
             case yaml.DocumentStartEvent():
                 self._documents += 1
@@ -127,7 +135,10 @@ class _Builder:
             if plain and event.value == "<<":
                 _refuse("a merge key (<<) is not JSON", event.start_mark)
             if event.value in inside.value:
-                _refuse(f"{event.value!r} is given twice", event.start_mark)
+                _refuse(
+                    f"{json.dumps(event.value, ensure_ascii=False)} is given twice",
+                    event.start_mark,
+                )
             inside.key = event.value
             return
         if not plain and event.tag is not None and event.tag not in _TEXT:

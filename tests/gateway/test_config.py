@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import pipeline
+from gateway import pipeline, yamls
 from gateway.config import read
 from gateway.options import OptionFaults
 from gateway.settings import Settings
+from tests.gateway.bombs import alias_bomb
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 Write = Callable[[str], Path]
@@ -196,12 +197,13 @@ def test_malformed_reference_is_refused_and_not_taken_for_a_value(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a: 1\na: 2", "'a' is given twice (line 2, column 1)"),
-        ("server: {listen: 'a:1', listen: 'b:2'}", "'listen' is given twice"),
-        ("x:\n  - {b: 1, b: 1}", "'b' is given twice (line 2, column 12)"),
+        ("a: 1\na: 2", '"a" is given twice (line 2, column 1)'),
+        ("server: {listen: 'a:1', listen: 'b:2'}", '"listen" is given twice'),
+        ("x:\n  - {b: 1, b: 1}", '"b" is given twice (line 2, column 12)'),
         ("a: [", "is not YAML: "), ("a: b: c", "is not YAML: "), ("\tx: 1", "is not YAML: "),
         ("? [a, b]\n: c", "is not YAML: "), ("a: \x00", "is not YAML: "),
-        ("a: !!python/object:os.system {}", "is not YAML: "), ("a: 2024-99-99", "is not YAML: "),
+        ("a: !!python/object:os.system {}", "is not YAML: "),
+        ("status: {<<: {listen: 'a:1'}}", "a merge key (<<) is not JSON (line 1, column 10)"),
         ("a: *b", "is not YAML: "), ("a: 1\n---\nb: 1", "is not YAML: "),
     ],
 )  # fmt: skip
@@ -228,10 +230,20 @@ def test_what_is_not_said_has_its_default(text: str, write: Write) -> None:
     assert read(write(text), {})[0] == Settings()
 
 
-def test_yaml_anchors_and_merges_work(write: Write) -> None:
-    path = write("log: &a {access: true}\nusage: {}\nadmin: {}\nstatus: {<<: {listen: 'a:1'}}")
+def test_alias_stands_for_what_its_anchor_is_at(write: Write) -> None:
+    path = write("log: {access: &a true}\nhealth: {enabled: *a}\nadmin: &n {}\nusage: *n")
 
-    assert read(path, {})[0].status.listen == "a:1"
+    assert read(path, {})[0].log.access is True
+
+
+@pytest.mark.parametrize("word", ["no", "Off", "YES", "2024-01-31", "12:30", "1_000"])
+def test_words_that_old_yaml_takes_for_something_else_are_texts(word: str, write: Write) -> None:
+    assert read(write(f"auth: {{issuer: {word}}}"), {})[0].auth.issuer == word
+
+
+def test_aliases_of_aliases_are_refused_at_once(write: Write) -> None:
+    fault = f"aliases repeat more than {yamls.MOST_REPEATED} values"
+    assert fault in faults(write(alias_bomb() + "\nserver: {trusted_proxies: *a6}"))[0]
 
 
 @given(st.text(st.sampled_from("abserver:listen[]{}-#&*!|>'\"%@`,? \n\t0$\x00é"), max_size=40))

@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.yamls import MOST_VALUES, NotYaml, parse, render
+from gateway.yamls import MOST_REPEATED, MOST_VALUES, NotYaml, parse, render
+from tests.gateway.bombs import alias_bomb
 
 DOCUMENTS = st.recursive(
     st.none()
@@ -68,7 +69,7 @@ def test_alias_stands_for_what_its_anchor_is_at() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("a: 1\na: 2", "'a' is given twice (line 2, column 1)"),
+        ("a: 1\na: 2", '"a" is given twice (line 2, column 1)'),
         ("x: {<<: {a: 1}}", "a merge key (<<) is not JSON (line 1, column 5)"),
         ("--- 1\n--- 2", "there is a second document"),
         ("a: &a [*a]", "nothing before it is called *a"),
@@ -90,11 +91,13 @@ def test_what_json_cannot_say_is_refused_with_its_place(text: str, why: str) -> 
 
 
 def test_aliases_of_aliases_end_at_a_bound() -> None:
-    lines = ["a0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]"]
-    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    with pytest.raises(NotYaml, match=f"aliases repeat more than {MOST_REPEATED} values"):
+        parse(alias_bomb())
 
-    with pytest.raises(NotYaml, match=f"more than {MOST_VALUES} values"):
-        parse("\n".join(lines))
+
+def test_document_that_is_large_by_itself_ends_at_a_bound() -> None:
+    with pytest.raises(NotYaml, match=f"it has more than {MOST_VALUES} values"):
+        parse("[" + "0," * MOST_VALUES + "]")
 
 
 @given(DOCUMENTS)

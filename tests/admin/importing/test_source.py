@@ -9,6 +9,7 @@ import pytest
 
 from admin.importing.source import MOST_WARNINGS, Elsewhere, Source, read
 from gateway.problems import Rejected
+from tests.gateway.bombs import alias_bomb
 
 WHOLE = {"openapi": "3.1.0", "info": {"title": "A"}, "paths": {}}
 
@@ -45,6 +46,7 @@ def test_object_and_text_of_json_and_yaml_are_read(given: Any) -> None:
         ('{"openapi": ', "/document", "Not JSON"),
         ("openapi: [", "/document", "Not YAML"),
         ("a: 1\na: 2", "/document", "given twice (line 2"),
+        (alias_bomb(), "/document", "aliases repeat more than"),
         ('{"openapi": "3.1.0", "x": "\\u0000"}', "/document", "NUL"),
         ('{"a": ' * 70 + "1" + "}" * 70, "/document", "nested more than 64"),
     ],

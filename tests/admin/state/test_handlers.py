@@ -8,6 +8,7 @@ import pytest
 
 from gateway import yamls
 from tests.admin.client import BASE, Fetch, Make, User
+from tests.gateway.bombs import alias_bomb
 
 SEALED = "a-very-secret-value"
 
@@ -132,3 +133,12 @@ async def test_ids_that_are_nobodys_any_more_stay(
     assert exported.json["plans"][1]["allowedConnectors"] == [str(row["id"])]
     again = await admin.post("/config/apply?dryRun=true", exported.json)
     assert again.json["changes"] == []
+
+
+async def test_aliases_of_aliases_are_refused_at_once(admin: User) -> None:
+    headers = {"Authorization": f"Bearer {admin.token}", "Content-Type": "application/yaml"}
+    text = alias_bomb() + "\nconnectors: *a6"
+    answer = await admin.http.post(f"{BASE}/config/apply", data=text, headers=headers)
+
+    assert answer.status == 400
+    assert "aliases repeat more than" in await answer.text()

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.commands.state_files import STDIN, StateFiles
 from gateway.options import OptionFaults
+from tests.gateway.bombs import alias_bomb
 
 
 def written(folder: Path, **files: str) -> Path:
@@ -56,6 +57,12 @@ def test_numbers_of_statuses_are_names_and_dates_are_texts(tmp_path: Path) -> No
     }
 
 
+def test_aliases_of_aliases_are_refused_at_once(tmp_path: Path) -> None:
+    written(tmp_path, a_yaml=alias_bomb() + "\nkeys: *a6")
+
+    assert "aliases repeat more than" in faults(tmp_path / "a.yaml")[0]
+
+
 def test_standard_input_is_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("plans: []"))
 
@@ -92,7 +99,7 @@ def test_list_that_is_none_is_told(tmp_path: Path) -> None:
         ("a: [", "is not YAML"),
         ("- a", "is no object"),
         ("a: 1\n---\nb: 2", "there is a second document"),
-        ("a: 1\na: 2", "'a' is given twice"),
+        ("a: 1\na: 2", '"a" is given twice'),
     ],
 )
 def test_file_that_can_not_be_used_is_named(text: str, fault: str, tmp_path: Path) -> None:
