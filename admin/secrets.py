@@ -22,7 +22,7 @@ from admin.references import connector, editable_connector, unknown
 from admin.targets import origins
 from admin.writes import Write, writing
 from gateway.model import ConnectorDefinition, EndpointDefinition
-from gateway.problems import Fault, Rejected
+from gateway.problems import Fault, Rejected, quoted
 from gateway.secrets.vault import Sealed, Vault, VaultFault
 from gateway.transform import auth as upstream_auth
 from gateway.transform.auth import check_field
@@ -182,7 +182,7 @@ def _open(call: Call, row: Mapping[str, Any], name: str, secret: Mapping[str, An
     """The value of one secret. Raises VaultFault when there is none."""
     vault = call.control.vault
     if secret is None:
-        raise VaultFault(f"secret {name!r} is not set")
+        raise VaultFault(f"secret {quoted(name)} is not set")
     if (reference := secret["reference"]) is None:
         sealed = Sealed(secret["key_id"], secret["sealed"])
         return vault.open(sealed, team=call.team, connector=str(row["id"]), name=name)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.limits.contract import Concurrency, Limit, Rate, Standing
 from gateway.options import text
-from gateway.problems import Rejected
+from gateway.problems import Rejected, quoted
 from gateway.runtime import Runtime
 
 
@@ -63,6 +63,6 @@ def _refusal(refusing: Standing) -> Rejected:
         return Rejected("too_many_concurrent", detail, retry_after_s=wait_s)
     return Rejected(
         "rate_limited",
-        f"The limit {limit.policy!r} allows {limit.limit} requests in {limit.window_s:g} s.",
+        f"The limit {quoted(limit.policy)} allows {limit.limit} requests in {limit.window_s:g} s.",
         retry_after_s=wait_s,
     )

@@ -17,7 +17,7 @@ from admin.api import application as admin_application
 from admin.control import Control
 from admin.templates.documents import TemplateFault, check_all
 from gateway import __version__, pipeline
-from gateway.commands import declarative
+from gateway.commands import check, declarative
 from gateway.commands.admin_client import CallFault, local_url
 from gateway.config import read
 from gateway.console import Screen, complain
@@ -30,6 +30,7 @@ from gateway.lifecycle.serving import Plan, serve
 from gateway.lifecycle.wiring import MASTER_KEY_FILE, Worker, tokens_of, vault_of
 from gateway.options import OptionFaults
 from gateway.pipeline import Stage
+from gateway.problems import quoted
 from gateway.secrets import key_ring
 from gateway.secrets.rotation import Outcome, rotate
 from gateway.secrets.vault import VaultFault
@@ -88,7 +89,7 @@ def _duration(text: str) -> int:
     """Seconds from `90s`, `30m`, `12h`, `1d`."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     if not text[:-1].isdigit() or text[-1] not in units:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 30m or 12h")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a duration such as 30m or 12h")
     return int(text[:-1]) * units[text[-1]]
 
 
@@ -143,32 +144,9 @@ def _admin(stages: Sequence[Stage], worker: Worker) -> Any:
 def _check(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings, from_file = _load(given, environ)
     stages = pipeline.plan(settings.pipeline)
-    print("pipeline:")
-    for stage in stages:
-        print(f"  {stage.name}")
-        for name, value in _fields(stage.options):
-            print(f"    {name}: {value!r}")
-    for section, value in _fields(settings):
-        if section == "pipeline":
-            continue
-        for name, inner in _fields(value):
-            path = f"{section}.{name}"
-            source = "file" if any(p.startswith(path) for p in from_file) else "default"
-            print(f"{path}: {_shown(path, inner)}  ({source})")
+    for line in check.lines(settings, stages, from_file):
+        print(line)
     return 0
-
-
-def _fields(record: Any) -> list[tuple[str, Any]]:
-    return [(name, getattr(record, name)) for name in record.__dataclass_fields__]
-
-
-def _shown(path: str, value: Any) -> str:
-    """A setting for the screen: secrets never are."""
-    if path in {"auth.keys", "secrets.master_keys"}:
-        return f"{len(value)} given"
-    if path == "database.dsn" and value is not None:
-        return "given"
-    return repr(value)
 
 
 def _migrate(given: argparse.Namespace, environ: Mapping[str, str]) -> int:

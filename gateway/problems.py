@@ -5,6 +5,7 @@ Both planes use this table; an error that is not in it does not leave the gatewa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -14,6 +15,11 @@ import orjson
 _SOON_S: Final = 5.0
 MEDIA_TYPE: Final = "application/problem+json"
 DOCUMENTATION: Final = "https://service-gateway.readthedocs.io/errors#"
+
+
+def quoted(text: str) -> str:
+    """A text of somebody else's in a message: as JSON and YAML write it."""
+    return json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 class Kind(NamedTuple):

@@ -52,17 +52,26 @@ def parse(text: str) -> Any:
     return builder.document
 
 
+class _Dumper(_DUMPER):  # type: ignore[misc] # which of the two is known when it runs
+    """Repeats what is in a document twice, as JSON would."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def render(document: Any) -> str:
     """A JSON document as YAML, its members in their order."""
-
-    class Dumper(_DUMPER):  # type: ignore[misc] # which of the two is known when it runs
-        """Repeats what is in a document twice, as JSON would."""
-
-        def ignore_aliases(self, data: Any) -> bool:
-            return True
-
-    written: str = yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    written: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return written
+
+
+def line(value: Any) -> str:
+    """A JSON value as YAML on one line."""
+    written: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=1 << 30
+    )  # fmt: skip
+    written = written.removesuffix("\n").removesuffix("\n...")
+    return json.dumps(value) if "\n" in written else written
 
 
 def _refuse(why: str, mark: Any) -> NoReturn:

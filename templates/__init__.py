@@ -65,6 +65,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, value in pairs:
         if name in made:
-            raise TemplateFault(f"{name!r} is there twice in one object")
+            raise TemplateFault(f"{json.dumps(name)} is there twice in one object")
         made[name] = value
     return made

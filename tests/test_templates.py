@@ -119,7 +119,10 @@ def test_unnamed_templates_follow_by_name(tmp_path: Path) -> None:
         (b'{"id": "\xff"}', r"templates/broken\.json: byte 8 is not UTF-8"),
         (b"[]", r"templates/broken\.json:1:1: a template is a JSON object"),
         (b'{"id": "other"}', r"templates/broken\.json: its id is not the file's name"),
-        (b'{"x": [{"a": 1, "a": 2}]}', r"templates/broken\.json: 'a' is there twice in one object"),
+        (
+            b'{"x": [{"a": 1, "a": 2}]}',
+            r"templates/broken\.json: \"a\" is there twice in one object",
+        ),
     ],
 )
 def test_broken_file_is_named_with_its_place(tmp_path: Path, content: bytes, message: str) -> None:

@@ -16,6 +16,7 @@ from admin.fields import METHODS, is_id
 from admin.importing.bodies import body_schema
 from admin.importing.source import Source, Where
 from admin.problems import faults
+from gateway.problems import quoted
 from gateway.transform.auth import AuthFault
 from gateway.transform.request import check_passed
 from gateway.transform.routes import PatternFault, parse
@@ -273,7 +274,7 @@ def _segment(part: str, names: set[str]) -> str:
     given = _IN_BRACES.findall(part)
     if not given:
         if part.startswith(":"):
-            raise PatternFault(f"{part!r} would be a parameter")
+            raise PatternFault(f"{quoted(part)} would be a parameter")
         return part
     single = _ONE_PARAMETER(part)
     words = [single[1]] if single else given

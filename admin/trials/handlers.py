@@ -20,7 +20,7 @@ from admin.references import connector
 from admin.targets import origins
 from admin.trials.run import Asked, Trial
 from admin.writes import Write, writing
-from gateway.problems import Fault, Rejected
+from gateway.problems import Fault, Rejected, quoted
 from gateway.transform.routes import parse
 from gateway.transform.rules import pointer
 
@@ -85,7 +85,8 @@ async def _given(
     missing = [name for name in needed if name not in values]
     if (reference := item.get("secrets_of")) is None:
         return values, [
-            Fault("/secrets" + pointer([name]), f"Secret {name!r} is not set.") for name in missing
+            Fault("/secrets" + pointer([name]), f"Secret {quoted(name)} is not set.")
+            for name in missing
         ]
     kept = await connector(write, reference)
     if missing and (elsewhere := origins(row) - origins(kept)):

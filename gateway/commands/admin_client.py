@@ -13,6 +13,8 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
+from gateway.problems import quoted
+
 ADMIN: Final = "/api/v1/gw/admin"
 _TIMEOUT_S: Final = 600.0
 """A document with thousands of objects takes a minute."""
@@ -135,7 +137,9 @@ def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
         host, port = None, None
     kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
     if not host or parts.scheme not in kinds or parts.query or parts.fragment or "@" in url:
-        raise CallFault(f"{url!r} is no URL such as http://127.0.0.1:8080 or unix:/path: see --url")
+        raise CallFault(
+            f"{quoted(url)} is no URL such as http://127.0.0.1:8080 or unix:/path: see --url"
+        )
     return kinds[parts.scheme](host, port, timeout=_TIMEOUT_S), parts.path
 
 

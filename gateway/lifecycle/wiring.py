@@ -22,6 +22,7 @@ from gateway.limits.callers import used
 from gateway.limits.memory import MemoryLimits
 from gateway.metrics import Metrics
 from gateway.model import Plan
+from gateway.problems import quoted
 from gateway.runtime import Runtime
 from gateway.secrets import key_ring
 from gateway.secrets.files import Permitted, SecretFiles
@@ -62,7 +63,7 @@ def vault_of(settings: Settings, data: Path, environ: Mapping[str, str]) -> Vaul
         try:
             keys.append(MasterKey(entry.id, decode_key(entry.key)))
         except VaultFault as fault:
-            raise VaultFault(f"secrets.master_keys: key {entry.id!r} is {fault}") from None
+            raise VaultFault(f"secrets.master_keys: key {quoted(entry.id)} is {fault}") from None
     references = [
         Reference(entry.name, tuple(host.lower() for host in entry.hosts))
         for entry in settings.secrets.environment

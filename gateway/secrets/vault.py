@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gateway.problems import quoted
 from gateway.secrets.files import SecretFiles, Stamp, stamps
 
 _NONCE_BYTES: Final = 12
@@ -100,13 +101,13 @@ class Vault:
             self._learn(self._reread())
         cipher = self._ciphers.get(sealed.key_id)
         if cipher is None:
-            raise VaultFault(f"master key {sealed.key_id!r} is not configured")
+            raise VaultFault(f"master key {quoted(sealed.key_id)} is not configured")
         nonce, content = sealed.content[:_NONCE_BYTES], sealed.content[_NONCE_BYTES:]
         try:
             return cipher.decrypt(nonce, content, _place(team, connector, name)).decode("utf-8")
         except (InvalidTag, ValueError):  # a ValueError when too little of it is there
             raise VaultFault(
-                f"secret {name!r} of connector {connector} does not open with master key {sealed.key_id!r}"
+                f"secret {quoted(name)} of connector {connector} does not open with master key {quoted(sealed.key_id)}"
             ) from None
 
     def _learn(self, keys: Sequence[MasterKey]) -> None:
@@ -115,9 +116,9 @@ class Vault:
             raise VaultFault("at least one master key is needed")
         for key in keys:
             if len(key.key) != 32:
-                raise VaultFault(f"master key {key.id!r} must be 32 bytes, base64")
+                raise VaultFault(f"master key {quoted(key.id)} must be 32 bytes, base64")
             if [other.id for other in keys].count(key.id) > 1:
-                raise VaultFault(f"two master keys have the id {key.id!r}")
+                raise VaultFault(f"two master keys have the id {quoted(key.id)}")
         self._ciphers |= {key.id: AESGCM(key.key) for key in keys}
         self._sealing = keys[0].id
 

@@ -18,7 +18,7 @@ from yarl import URL
 
 from gateway.exchange import Exchange, Outgoing
 from gateway.http.header_fields import is_token
-from gateway.problems import Fault, Rejected
+from gateway.problems import Fault, Rejected, quoted
 from gateway.transform import sigv4
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*secrets\.([A-Za-z0-9_-]{1,64})\s*\}\}")
@@ -273,10 +273,10 @@ TYPES: Final[Mapping[str, type[Any]]] = {
 def make(auth_type: str, config: Mapping[str, Any]) -> UpstreamAuth:
     """The auth of a connector. Raises AuthFault for an unknown type or setting."""
     if (cls := TYPES.get(auth_type)) is None:
-        raise AuthFault(f"unknown auth type {auth_type!r}; known: {', '.join(TYPES)}")
+        raise AuthFault(f"unknown auth type {quoted(auth_type)}; known: {', '.join(TYPES)}")
     known = {entry.name for entry in fields(cls)}
     if unknown := set(config) - known:
-        raise AuthFault(f"{auth_type} has no setting {min(unknown)!r}")
+        raise AuthFault(f"{auth_type} has no setting {quoted(min(unknown))}")
     auth: UpstreamAuth = cls(**config)
     return auth
 
@@ -310,7 +310,7 @@ def _authority(origin: SplitResult) -> bytes:
 def check_field(name: str, value: str) -> tuple[bytes, bytes]:
     """A header field as bytes. Raises AuthFault for what would break the message (RFC 9110 5.5)."""
     if not is_token(name):
-        raise AuthFault(f"{name!r} is not a header field's name")
+        raise AuthFault(f"{quoted(name)} is not a header field's name")
     if name.lower() in _FRAMING:
         raise AuthFault(f"{name} is made by the gateway and cannot be set")
     try:

@@ -14,7 +14,7 @@ from urllib.parse import quote_plus
 import orjson
 
 from gateway.exchange import Exchange
-from gateway.problems import Fault, Rejected
+from gateway.problems import Fault, Rejected, quoted
 from gateway.transform import documents
 from gateway.transform.body_template import TemplateFault, body_of, compile_template
 from gateway.transform.rules import pointer
@@ -155,4 +155,6 @@ def compile_body(own: EndpointDefinition, parameters: Collection[str]) -> MadeBo
             return Extract(documents.path(kind.removeprefix(_EXTRACT)))
         except documents.PathFault as fault:
             raise BodyFault("body_transform", str(fault)) from fault
-    raise BodyFault("body_transform", f"unknown body transform {kind!r}; known: {', '.join(KINDS)}")
+    raise BodyFault(
+        "body_transform", f"unknown body transform {quoted(kind)}; known: {', '.join(KINDS)}"
+    )

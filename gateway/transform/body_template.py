@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 import orjson
 
 from gateway.exchange import Exchange
-from gateway.problems import Rejected
+from gateway.problems import Rejected, quoted
 from gateway.transform import documents
 from gateway.transform.documents import MISSING
 
@@ -75,9 +75,9 @@ def compile_template(text: str, media_type: str | None, parameters: Collection[s
     pieces, inners = _PLACEHOLDER.split(text)[::2], _PLACEHOLDER.split(text)[1::2]
     places = [_place(inner, parameters) for inner in inners]
     if "json" in kind:
-        quoted = _quoted(pieces)
-        _check_json(pieces, quoted)
-        puts: list[Put] = [_inside if inside else _whole for inside in quoted]
+        in_strings = _quoted(pieces)
+        _check_json(pieces, in_strings)
+        puts: list[Put] = [_inside if inside else _whole for inside in in_strings]
     else:
         puts = [_writer(kind)] * len(places)
     return Template(
@@ -98,7 +98,7 @@ def _place(inner: str, parameters: Collection[str]) -> tuple[str, documents.Path
         except documents.PathFault as fault:
             raise TemplateFault(str(fault)) from None
     if source == "params" and rest not in parameters:
-        raise TemplateFault(f"the path has no parameter {rest[:80]!r}")
+        raise TemplateFault(f"the path has no parameter {quoted(rest[:80])}")
     return source, (rest,)  # the name of a query parameter may hold anything, dots too
 
 
@@ -111,13 +111,13 @@ def _quoted(pieces: list[str]) -> list[bool]:
     return found
 
 
-def _check_json(pieces: list[str], quoted: list[bool]) -> None:
+def _check_json(pieces: list[str], in_strings: list[bool]) -> None:
     """Raises TemplateFault unless this is JSON whatever the values are.
 
     An x can't be part of an escape sequence, null can't be part of another value or a name.
     """
     probe = [pieces[0]]
-    for inside, piece in zip(quoted, pieces[1:], strict=True):
+    for inside, piece in zip(in_strings, pieces[1:], strict=True):
         probe += ("x" if inside else "null", piece)
     try:
         orjson.loads("".join(probe))

@@ -12,6 +12,8 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
+from gateway.problems import quoted
+
 MISSING: Final = object()
 """What is found where there is nothing; null is something."""
 Path = tuple[str, ...]
@@ -67,7 +69,7 @@ def path(text: str) -> Path:
     if len(segments) > _MOST_SEGMENTS:
         raise PathFault(f"a path has at most {_MOST_SEGMENTS} segments")
     if not all(map(_is_segment, segments)):
-        raise PathFault(f"{text[:80]!r} is not a path such as a.b.0")
+        raise PathFault(f"{quoted(text[:80])} is not a path such as a.b.0")
     return segments
 
 

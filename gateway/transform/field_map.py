@@ -13,6 +13,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import Any, Final
 
+from gateway.problems import quoted
 from gateway.transform import documents
 from gateway.transform.documents import MISSING
 from gateway.transform.rules import RuleFault
@@ -61,7 +62,7 @@ def compile_field_map(pairs: Mapping[str, str]) -> FieldMap | None:
     for to, source in pairs.items():
         destination, origin = _destination(to), _steps(source)
         if destination.count(EACH) > origin.count(EACH):
-            raise FieldMapFault(f"{to!r} has more [] than {source!r}")
+            raise FieldMapFault(f"{quoted(to)} has more [] than {quoted(source)}")
         compiled.append((destination, origin))
     _check_apart([destination for destination, _ in compiled])
     return FieldMap(tuple(compiled)) if compiled else None
@@ -75,7 +76,9 @@ def _steps(text: str) -> Steps:
         try:
             steps += documents.path(name) if name or name == segment else ()
         except documents.PathFault:
-            raise FieldMapFault(f"{text[:80]!r} is not a path such as a.0.b or a[].b") from None
+            raise FieldMapFault(
+                f"{quoted(text[:80])} is not a path such as a.0.b or a[].b"
+            ) from None
         if name != segment:
             steps.append(EACH)
     if len(steps) > _MOST_STEPS:
@@ -89,7 +92,7 @@ def _destination(text: str) -> Steps:
     while steps[-1:] == (EACH,):
         steps = steps[:-1]
     if not steps or steps[0] is EACH or (EACH, EACH) in pairwise(steps):
-        raise FieldMapFault(f"{text[:80]!r} names no field for what is in []")
+        raise FieldMapFault(f"{quoted(text[:80])} names no field for what is in []")
     return steps
 
 
@@ -101,7 +104,7 @@ def _check_apart(destinations: Sequence[Steps]) -> None:
         for step in (*destination, None):
             if node and (step is None or None in node or (step is EACH) != (EACH in node)):
                 shown = ".".join("[]" if part is EACH else str(part) for part in destination)
-                raise FieldMapFault(f"{shown!r} does not go with another destination")
+                raise FieldMapFault(f"{quoted(shown)} does not go with another destination")
             node = node.setdefault(step, {})
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlspli
 
 from gateway.exchange import Exchange, Outgoing, RawHeaders
 from gateway.http import forwarded
-from gateway.problems import Rejected
+from gateway.problems import Rejected, quoted
 from gateway.transform import auth as upstream_auth
 from gateway.transform import bodies
 from gateway.transform.auth import AuthFault, Injection, check_field
@@ -105,7 +105,8 @@ class Mapped:
         """
         if self.missing_secret is not None:
             raise Rejected(
-                "secret_missing", f"The connector's secret {self.missing_secret!r} is not set."
+                "secret_missing",
+                f"The connector's secret {quoted(self.missing_secret)} is not set.",
             )
         if "via" in exchange.headers:
             _check_loop(exchange.raw_headers)
@@ -366,7 +367,7 @@ def _upstream_path(
     for name in (*made.names, *(fixed.names if fixed else ())):
         if name not in known:
             raise MappingFault(
-                f"the upstream path has {name!r}, which {pattern.text} does not give"
+                f"the upstream path has {quoted(name)}, which {pattern.text} does not give"
             )
     return Template((prefix + made.literals[0], *made.literals[1:]), made.names), fixed
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
-from gateway.problems import Rejected
+from gateway.problems import Rejected, quoted
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def _segment(part: str) -> Segment:
             raise PatternFault(f"nothing may follow :{name}*")
         return Segment(end or "", name, bool(star))
     if not _LITERAL(part):
-        raise PatternFault(f"{part!r} is neither a literal segment nor :name nor :name*")
+        raise PatternFault(f"{quoted(part)} is neither a literal segment nor :name nor :name*")
     return Segment(part)
 
 

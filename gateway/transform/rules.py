@@ -15,7 +15,7 @@ import jsonschema_rs
 import orjson
 import re2
 
-from gateway.problems import Fault, Rejected
+from gateway.problems import Fault, Rejected, quoted
 
 _MOST_FAULTS: Final = 20
 _BETWEEN_WORDS: Final = r"[^\pL\pM\pN_]"  # RE2's \W takes letters beyond ASCII for no letters
@@ -33,7 +33,7 @@ def compile_schema(schema: Any) -> Any:
     if not isinstance(schema, (dict, bool)):
         raise RuleFault("a JSON Schema is an object or a boolean")
     if (reference := _foreign_reference(schema)) is not None:
-        raise RuleFault(f"$ref {reference!r} leads out of the schema")
+        raise RuleFault(f"$ref {quoted(reference)} leads out of the schema")
     try:
         return jsonschema_rs.Draft202012Validator(
             schema, mask="the value", pattern_options=jsonschema_rs.RegexOptions()

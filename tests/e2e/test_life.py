@@ -211,7 +211,7 @@ def test_check_shows_the_pipeline_and_where_settings_come_from(make_gateway: Mak
 
     assert done.returncode == 0
     assert done.stdout.index("authenticate") < done.stdout.index("resolve")
-    assert f"server.listen: '127.0.0.1:{gateway.port}'  (file)" in done.stdout
+    assert f"server.listen: 127.0.0.1:{gateway.port}  (file)" in done.stdout
     assert "usage.keep_days: 30  (default)" in done.stdout
 
 

@@ -50,7 +50,7 @@ async def test_burst_is_refused_with_the_time_to_wait(runtime: Runtime, clock: T
 
     assert (refused.code, refused.status) == ("rate_limited", 429)
     assert refused.headers == [(b"Retry-After", b"7")]
-    assert "'rate' allows 6 requests in 60 s" in refused.detail
+    assert '"rate" allows 6 requests in 60 s' in refused.detail
     assert [standing.remaining for standing in request.limits] == [0]
     assert runtime.metrics.limit_decisions == {
         ("rate", "admitted", "memory"): 3, ("rate", "refused", "memory"): 1
@@ -74,7 +74,7 @@ async def test_endpoint_has_a_rate_of_its_own(runtime: Runtime) -> None:
     await stage(again, answering())
 
     assert [(s.limit.policy, s.remaining) for s in first.limits] == [("rate", 99), ("endpoint", 0)]
-    assert "'endpoint' allows 1 requests" in refused.detail
+    assert '"endpoint" allows 1 requests' in refused.detail
     # what one limit refused was not taken from the other
     assert [standing.remaining for standing in again.limits] == [98]
 

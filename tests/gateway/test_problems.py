@@ -8,7 +8,16 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.problems import DOCUMENTATION, KINDS, Fault, Rejected, answer_to, document, render
+from gateway.problems import (
+    DOCUMENTATION,
+    KINDS,
+    Fault,
+    Rejected,
+    answer_to,
+    document,
+    quoted,
+    render,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,3 +121,7 @@ def test_error_that_is_no_refusal_is_answered_as_a_fault_that_tells_nothing() ->
     assert answer_to(refused) is refused
     assert answer_to(KeyError("a private thing")).code == "internal"
     assert "private" not in answer_to(KeyError("a private thing")).detail
+
+
+def test_texts_in_messages_are_quoted_as_json_does() -> None:
+    assert quoted('é "x"\n') == '"é \\"x\\"\\n"'

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.yamls import MOST_REPEATED, MOST_VALUES, NotYaml, parse, render
+from gateway.yamls import MOST_REPEATED, MOST_VALUES, NotYaml, line, parse, render
 from tests.gateway.bombs import alias_bomb
 
 DOCUMENTS = st.recursive(
@@ -114,3 +114,19 @@ def test_what_is_there_twice_is_written_twice() -> None:
     inner = [1]
 
     assert "&" not in render({"a": inner, "b": inner})
+
+
+@given(DOCUMENTS)
+def test_line_is_one_line_and_is_read_again(document: Any) -> None:
+    written = line(document)
+
+    assert "\n" not in written
+    assert parse(written) == document
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(None, "null"), (True, "true"), ("x", "x"), ("no", "'no'"), ([], "[]"), (["a", 1], "[a, 1]")],
+)
+def test_line_is_written_as_a_person_would(value: Any, written: str) -> None:
+    assert line(value) == written

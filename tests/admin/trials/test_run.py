@@ -212,7 +212,7 @@ async def test_secret_that_is_not_set_stops_the_test(
 
     for answer in (saved, draft):
         assert names(answer) == ["url", "secrets"]
-        assert last(answer)["detail"] == "Secret 'token' is not set."
+        assert last(answer)["detail"] == 'Secret "token" is not set.'
     assert upstream.calls == []
 
 

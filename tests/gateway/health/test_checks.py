@@ -160,7 +160,7 @@ async def test_nothing_is_sent_without_the_secret(checks: Make, upstream: Upstre
     found = await only(checks().check(row(upstream.url, auth_type="bearer")))
 
     assert found.status == UNHEALTHY
-    assert found.error == "The connector's secret 'token' is not set."
+    assert found.error == 'The connector\'s secret "token" is not set.'
     assert upstream.connections == 0
 
 

@@ -125,7 +125,7 @@ def test_running_vault_seals_with_the_new_key_at_once(path: Path) -> None:
 
 
 def test_key_that_no_file_has_stays_unknown(path: Path) -> None:
-    with pytest.raises(VaultFault, match="'gone' is not configured"):
+    with pytest.raises(VaultFault, match='"gone" is not configured'):
         vault_of(path).open(Sealed("gone", b"x" * 40), **HERE)
 
 

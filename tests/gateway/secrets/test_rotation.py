@@ -158,8 +158,8 @@ async def test_secret_that_does_not_open_is_told_and_left_alone(
 
     assert (outcome.resealed, outcome.held) == (1, 0)
     assert outcome.faults == (
-        "master key 'lost' is not configured",
-        f"secret 'n001' of connector {id_} does not open with master key 'old'",
+        'master key "lost" is not configured',
+        f'secret "n001" of connector {id_} does not open with master key "old"',
     )
     assert {row["key_id"] for row in (await stored(rows)).values()} == {"lost", "old", "new"}
 

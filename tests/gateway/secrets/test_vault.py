@@ -105,23 +105,23 @@ def test_first_master_key_seals_and_all_open() -> None:
 
     assert new.key_id == "second"
     assert [rotating.open(sealed, **HERE) for sealed in (old, new)] == ["old", "new"]
-    with pytest.raises(VaultFault, match="'first' is not configured"):
+    with pytest.raises(VaultFault, match='"first" is not configured'):
         Vault([SECOND]).open(old, **HERE)
 
 
 def test_another_key_of_the_same_id_does_not_open() -> None:
     sealed = Vault([FIRST]).seal("hush", **HERE)
 
-    with pytest.raises(VaultFault, match="does not open with master key 'first'"):
+    with pytest.raises(VaultFault, match='does not open with master key "first"'):
         Vault([MasterKey("first", SECOND.key)]).open(sealed, **HERE)
 
 
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
-        ([], "at least one"), ([MasterKey("short", b"x" * 16)], "'short' must be 32 bytes"),
-        ([MasterKey("long", b"x" * 33)], "'long' must be 32 bytes"),
-        ([FIRST, MasterKey("first", SECOND.key)], "two master keys have the id 'first'"),
+        ([], "at least one"), ([MasterKey("short", b"x" * 16)], '"short" must be 32 bytes'),
+        ([MasterKey("long", b"x" * 33)], '"long" must be 32 bytes'),
+        ([FIRST, MasterKey("first", SECOND.key)], 'two master keys have the id "first"'),
     ],
     ids=["none", "short", "long", "the same id"],
 )  # fmt: skip

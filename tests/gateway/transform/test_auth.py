@@ -124,12 +124,12 @@ def test_basic_user_with_a_colon_is_refused_unseen() -> None:
 
 @pytest.mark.parametrize("auth_type", TYPES)
 def test_unknown_setting_is_refused(auth_type: str) -> None:
-    with pytest.raises(AuthFault, match=f"{auth_type} has no setting 'colour'"):
+    with pytest.raises(AuthFault, match=f'{auth_type} has no setting "colour"'):
         make(auth_type, {"colour": "red"})
 
 
 def test_unknown_type_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(AuthFault, match="'magic'; known: none, bearer, basic, header, query"):
+    with pytest.raises(AuthFault, match='"magic"; known: none, bearer, basic, header, query'):
         make("magic", {})
 
 

@@ -149,7 +149,7 @@ def test_last_of_a_name_that_is_there_twice_counts() -> None:
 @pytest.mark.parametrize(
     ("transform", "field", "why"),
     [
-        ("magic", "body_transform", "unknown body transform 'magic'; known: passthrough, static"),
+        ("magic", "body_transform", 'unknown body transform "magic"; known: passthrough, static'),
         ("Static", "body_transform", "unknown"), ("", "body_transform", "unknown"),
         ("extract", "body_transform", "unknown"), ("extract:", "body_transform", "not a path"),
         ("extract:a..b", "body_transform", "not a path"),

@@ -136,7 +136,7 @@ def test_body_is_asked_for_only_where_it_is_named() -> None:
         ('"{{secrets.token}}"', "none of"), ('"{{a}}"', "none of"), ('"{{}}"', "none of"),
         ('"{{body.}}"', "none of"), ('"{{params}}"', "none of"), ('"{{query.}}"', "none of"),
         ('"{{env.HOME}}"', "none of"), ('"{{body.a b}}"', "not a path"), ('"{{body.a..b}}"', "not a path"),
-        ('"{{body.a[0]}}"', "not a path"), ('"{{params.other}}"', "no parameter 'other'"),
+        ('"{{body.a[0]}}"', "not a path"), ('"{{params.other}}"', 'no parameter "other"'),
     ],
 )  # fmt: skip
 def test_template_that_could_go_wrong_does_not_compile(text: str, why: str) -> None:

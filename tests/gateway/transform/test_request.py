@@ -282,7 +282,7 @@ def test_secret_that_is_not_set_stops_the_request_and_is_named(
     secrets |= {} if value is None else {gone: value}
     uses = {"set_headers": {"X-Key": "{{secrets.extra}}"}}
 
-    with pytest.raises(Rejected, match=f"'{gone}'") as caught:
+    with pytest.raises(Rejected, match=f'"{gone}"') as caught:
         send(endpoint=uses, connector={"auth_type": "bearer"}, secrets=secrets)
     assert (caught.value.code, caught.value.status) == ("secret_missing", 503)
 
@@ -308,8 +308,8 @@ def test_secret_with_reserved_characters_stays_one_query_parameter() -> None:
 @pytest.mark.parametrize(
     ("own", "reason"),
     [
-        ({"upstream_path": "x"}, "begins with a slash"), ({"upstream_path": "/:b"}, "'b'"),
-        ({"upstream_path": "/x?y={b}"}, "'b'"), ({"upstream_path": "/é"}, "printable ASCII"),
+        ({"upstream_path": "x"}, "begins with a slash"), ({"upstream_path": "/:b"}, '"b"'),
+        ({"upstream_path": "/x?y={b}"}, '"b"'), ({"upstream_path": "/é"}, "printable ASCII"),
         ({"upstream_path": "/a b"}, "printable ASCII"), ({"upstream_path": "/a#b"}, "without #"),
         ({"upstream_path": "/a\r\nX: y"}, "printable ASCII"), ({"upstream_path": "/x?a#"}, "without #"),
         ({"upstream_path": "/a/../b"}, "dot"), ({"upstream_path": "/%2E%2e/b"}, "dot"),
