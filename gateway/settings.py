@@ -45,7 +45,7 @@ class ServerSettings:
 
     listen: str = text(
         "127.0.0.1:8080",
-        "Where callers, the admin API and the UI come in: host:port or unix:/path.",
+        "Where callers and the admin API come in: host:port or unix:/path.",
         check=_listen,
     )
     base_path: str = text(
@@ -69,7 +69,7 @@ class AdminSettings:
 
     listen: str | None = text(
         None,
-        "A listener for the admin API and the UI alone; null shares server.listen.",
+        "A listener for the admin API alone; null shares server.listen.",
         optional=True,
         check=_listen,
     )

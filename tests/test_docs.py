@@ -6,14 +6,18 @@ import dataclasses
 import importlib
 import json
 import re
+import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
+import filters
 from gateway import pipeline
 from gateway.exchange import FIELDS, MARKS
+from gateway.problems import Rejected
+from tests.dataplane import answering, exchange, unreachable
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "filters.md").read_text("utf-8")
@@ -101,3 +105,18 @@ def test_pipelines_that_are_shown_can_work() -> None:
     for entry in entries:
         pipeline.plan(entry)
     assert {stage.name for stage in pipeline.plan(entries[0])} == set(FILTERS)
+
+
+async def test_filter_that_is_shown_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = filters.__doc__ or ""
+    code = text.split("say `audit.py`:\n")[1].split("\nand name it")[0]
+    (tmp_path / "audit.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = yaml.safe_load(text.split("in the pipeline: `- ")[1].split("`")[0])
+    stages = pipeline.plan(["usage", "respond", "authenticate", entry, "resolve", "transform", "proxy"])  # fmt: skip
+    audit = stages[3].cls(stages[3].options, cast("Any", None))
+
+    with pytest.raises(Rejected, match="Say why in X-Why"):
+        await audit(exchange(), unreachable)
+    response = await audit(exchange(fields=[("X-Why", "because")]), answering())
+    assert (b"X-Audited", b"yes") in response.headers

@@ -125,3 +125,4 @@ def test_error_that_is_no_refusal_is_answered_as_a_fault_that_tells_nothing() ->
 
 def test_texts_in_messages_are_quoted_as_json_does() -> None:
     assert quoted('é "x"\n') == '"é \\"x\\"\\n"'
+    assert quoted("\ud800") == r'"\ud800"'
