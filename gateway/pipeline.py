@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 
 from gateway.exchange import FIELDS, MARKS, Exchange, Filter, Proceed, Response
 from gateway.options import OptionFaults, Spot, load
-from gateway.problems import Rejected
+from gateway.problems import Rejected, quoted
 from gateway.runtime import Runtime
 
 PACKAGE: Final = "filters"
@@ -178,8 +178,8 @@ def _unknown_words(stages: Sequence[Stage]) -> list[Spot]:
 def _stray(word: str) -> str:
     [near] = get_close_matches(word, sorted(FIELDS | MARKS), 1, cutoff=0)
     return (
-        f"{word!r}, which no filter knows: the nearest word is {near!r}, "
-        f"and a mark of one's own has a dot, as 'my_package.{word}'"
+        f"{quoted(word)}, which no filter knows: the nearest word is {quoted(near)}, "
+        f"and a mark of one's own has a dot, as {quoted(f'my_package.{word}')}"
     )
 
 

@@ -158,12 +158,12 @@ def test_other_orders_that_cannot_work_are_refused(entries: list[Any], told: lis
 def test_word_that_no_filter_knows_is_refused_with_the_nearest() -> None:
     told = faults("authenticate", f"{HERE}:Misspelt", "resolve", "transform", "proxy")
     begin = f"pipeline[1] {HERE}:Misspelt"
-    end = "and a mark of one's own has a dot, as 'my_package."
+    end = "and a mark of one's own has a dot, as \"my_package."
 
     assert told == [
-        f"{begin} needs 'calller', which no filter knows: the nearest word is 'caller', {end}calller'",
-        f"{begin} gives 'rate_decison', which no filter knows: the nearest word is 'rate_decision', {end}rate_decison'",
-        f"{begin} precedes 'outgoin', which no filter knows: the nearest word is 'outgoing', {end}outgoin'",
+        f'{begin} needs "calller", which no filter knows: the nearest word is "caller", {end}calller"',
+        f'{begin} gives "rate_decison", which no filter knows: the nearest word is "rate_decision", {end}rate_decison"',
+        f'{begin} precedes "outgoin", which no filter knows: the nearest word is "outgoing", {end}outgoin"',
     ]  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def test_first_master_key_seals_and_all_open(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", ["%%%", base64.b64encode(b"short").decode()])
 def test_master_key_that_is_none_is_named_and_not_shown(tmp_path: Path, bad: str) -> None:
     given = settings(secrets={"master_keys": [{"id": "first", "key": bad}]})
-    with pytest.raises(VaultFault, match=r"secrets\.master_keys: key 'first' is not") as fault:
+    with pytest.raises(VaultFault, match=r'secrets\.master_keys: key "first" is not') as fault:
         wiring.vault_of(given, tmp_path, {})
 
     assert bad not in str(fault.value)
