@@ -27,19 +27,14 @@ from admin import (
 from admin.access import ANYONE, EVERYONE, OPEN, authenticated
 from admin.calls import AdminHandler, Call
 from admin.control import CONTROL, Control
-from admin.explain import handlers as explanations
-from admin.importing import handlers
-from admin.openapi import connectors as connector_openapi
-from admin.openapi import document
-from admin.openapi import page as docs
+from admin.explain import explanations
+from admin.importing import drafts
+from admin.openapi import document, offered, page
 from admin.problems import framed
-from admin.state import applying
-from admin.state import handlers as state
-from admin.templates import export as template_export
-from admin.templates import handlers as templates
-from admin.trials import handlers as trials
-from admin.usage import records, timeseries
-from admin.usage import summary as usage
+from admin.state import applying, exporting
+from admin.templates import catalogue, export
+from admin.trials import connections
+from admin.usage import records, summary, timeseries
 from gateway.problems import Fault, Rejected
 
 BASE: Final = "/api/v1/gw/admin"
@@ -72,30 +67,24 @@ ROUTES: Final = (
     Route("POST", "/connectors/{connector}/publish", "editor", publishing.publish),
     Route("POST", "/connectors/{connector}/unpublish", "editor", publishing.unpublish),
     Route("POST", "/connectors/{connector}/restore", "editor", publishing.restore),
-    Route("POST", "/connectors/test", "editor", trials.draft),
-    Route("POST", "/connectors/{connector}/test", "editor", trials.saved),
+    Route("POST", "/connectors/test", "editor", connections.draft),
+    Route("POST", "/connectors/{connector}/test", "editor", connections.saved),
     Route("GET", "/connectors/{connector}/versions", "viewer", versions.index),
     Route("GET", "/connectors/{connector}/versions/{version}", "viewer", versions.show),
     Route("GET", "/connectors/{connector}/versions/{version}/diff", "viewer", versions.diff),
     Route("POST", "/connectors/{connector}/rollback", "editor", versions.rollback),
-    Route("GET", "/connectors/{connector}/openapi", "viewer", connector_openapi.show),
+    Route("GET", "/connectors/{connector}/openapi", "viewer", offered.show),
     Route("GET", "/connectors/{connector}/endpoints", "viewer", endpoints.index),
     Route("POST", "/connectors/{connector}/endpoints", "editor", endpoints.create),
     Route("GET", "/connectors/{connector}/endpoints/{endpoint}", "viewer", endpoints.show),
     Route("PUT", "/connectors/{connector}/endpoints/{endpoint}", "editor", endpoints.replace),
     Route("PATCH", "/connectors/{connector}/endpoints/{endpoint}", "editor", endpoints.patch),
     Route("DELETE", "/connectors/{connector}/endpoints/{endpoint}", "editor", endpoints.delete),
-    Route("GET", "/connectors/{connector}/template", "viewer", template_export.show),
+    Route("GET", "/connectors/{connector}/template", "viewer", export.show),
     Route("GET", "/connectors/{connector}/secrets", "viewer", secrets.index),
     Route("PUT", "/connectors/{connector}/secrets", "admin", secrets.put),
     Route("DELETE", "/connectors/{connector}/secrets/{name}", "admin", secrets.delete),
-    Route(
-        "POST",
-        "/import/openapi",
-        "editor",
-        handlers.create,
-        most_bytes=handlers.MOST_BYTES,
-    ),
+    Route("POST", "/import/openapi", "editor", drafts.create, most_bytes=drafts.MOST_BYTES),
     Route("GET", "/keys", "viewer", keys.index),
     Route("POST", "/keys", "admin", keys.create),
     Route("GET", "/keys/{key}", "viewer", keys.show),
@@ -110,11 +99,11 @@ ROUTES: Final = (
     Route("PUT", "/plans/{plan}", "editor", plans.replace),
     Route("PATCH", "/plans/{plan}", "editor", plans.patch),
     Route("DELETE", "/plans/{plan}", "editor", plans.delete, values=frozenset({"replacement"})),
-    Route("GET", "/templates", "viewer", templates.index),
-    Route("POST", "/templates", "editor", templates.create),
-    Route("GET", "/templates/{template}", "viewer", templates.show),
+    Route("GET", "/templates", "viewer", catalogue.index),
+    Route("POST", "/templates", "editor", catalogue.create),
+    Route("GET", "/templates/{template}", "viewer", catalogue.show),
     Route("POST", "/explain", "viewer", explanations.create),
-    Route("GET", "/usage/summary", "viewer", usage.summary),
+    Route("GET", "/usage/summary", "viewer", summary.summary),
     Route("GET", "/usage/timeseries", "viewer", timeseries.show),
     Route("GET", "/usage/records", "viewer", records.index),
     Route("GET", "/usage/records/{request}", "viewer", records.show),
@@ -123,7 +112,7 @@ ROUTES: Final = (
     Route("GET", "/health", "viewer", health.index),
     Route("GET", "/health/{connector}", "viewer", health.show),
     Route("POST", "/health/check", "editor", health.check),
-    Route("GET", "/config/export", "viewer", state.export),
+    Route("GET", "/config/export", "viewer", exporting.export),
     Route("POST", "/config/apply", "editor", applying.apply, frozenset({"prune", "force"})),
     Route("GET", "/me", ANYONE, me.show),
     Route("POST", "/session", EVERYONE, session.create),
@@ -137,9 +126,9 @@ def application(control: Control) -> web.Application:
     app[CONTROL] = control
     app[me.FEATURES] = tuple(sorted({route.path.split("/")[1] for route in ROUTES}))
     app[document.ROUTES] = ROUTES
-    served_to_all: set[Any] = set(docs.PAGES.values())
-    for path, page in docs.PAGES.items():
-        app.router.add_get(BASE + path, page)
+    served_to_all: set[Any] = set(page.PAGES.values())
+    for path, shown in page.PAGES.items():
+        app.router.add_get(BASE + path, shown)
     for route in ROUTES:
         served = _served(route)
         if route.role == EVERYONE:

@@ -18,7 +18,7 @@ import pytest
 import templates
 from admin.connectors import CREATE
 from admin.templates import documents, variables
-from admin.templates.handlers import Instantiation
+from admin.templates.catalogue import Instantiation
 from gateway.exchange import Outgoing
 from gateway.model import Connector, ConnectorDefinition, EndpointDefinition
 from gateway.transform import auth as upstream_auth

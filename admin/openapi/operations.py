@@ -25,17 +25,14 @@ from admin import (
     versions,
 )
 from admin import lists as pages
-from admin.explain import handlers as explanations
+from admin.explain import explanations
 from admin.fields import Wire, matches, text
-from admin.importing import handlers
-from admin.openapi import connectors as connector_openapi
-from admin.openapi import shapes
-from admin.state import document as declared
-from admin.state import handlers as state
-from admin.templates import handlers as templates
-from admin.trials import handlers as trials
-from admin.usage import records, timeseries
-from admin.usage import summary as usage
+from admin.importing import drafts
+from admin.openapi import offered, shapes
+from admin.state import document, exporting
+from admin.templates import catalogue
+from admin.trials import connections
+from admin.usage import records, summary, timeseries
 
 Shape = type[Wire] | dict[str, Any]
 
@@ -167,13 +164,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "POST /connectors/{connector}/restore": acts(connectors.ConnectorSchema),
     "POST /connectors/test": Operation(
         shapes.TRIAL,
-        body=trials.DraftTrial,
+        body=connections.DraftTrial,
         example=_CONNECTOR,
         codes=("not_found", "rate_limited", "too_many_concurrent"),
     ),
     "POST /connectors/{connector}/test": Operation(
         shapes.TRIAL,
-        body=trials.TrialRequest,
+        body=connections.TrialRequest,
         body_optional=True,
         example={"endpoint": "find", "path": "/find/berlin"},
         codes=("rate_limited", "too_many_concurrent"),
@@ -188,13 +185,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "GET /connectors/{connector}/openapi": Operation(
         shapes.OPENAPI,
-        query=connector_openapi.DocumentQuery,
+        query=offered.DocumentQuery,
         media_types=("application/json", "application/yaml"),
     ),
     "POST /import/openapi": Operation(
         ConnectorFromDocument,
         201,
-        body=handlers.Import,
+        body=drafts.Import,
         etag=True,
         example={
             "document": {
@@ -243,11 +240,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "POST /templates": Operation(
         ConnectorFromTemplate,
         201,
-        body=templates.Instantiation,
+        body=catalogue.Instantiation,
         etag=True,
         example={"templateId": "daydream"},
         about="Several templates at once have each their result, in an answer 207.",
-        also=((207, templates.Results),),
+        also=((207, catalogue.Results),),
     ),
     "POST /explain": Operation(
         shapes.EXPLANATION,
@@ -256,7 +253,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         codes=("not_found",),
     ),
     "GET /templates/{template}": shows(shapes.TEMPLATE, etag=False),
-    "GET /usage/summary": Operation(usage.Summary, query=usage.Span),
+    "GET /usage/summary": Operation(summary.Summary, query=summary.Span),
     "GET /usage/timeseries": Operation(timeseries.Series, query=timeseries.SeriesQuery),
     "GET /usage/records": lists(records.RecordSchema, records.RecordQuery),
     "GET /usage/records/{request}": shows(records.RecordSchema, etag=False),
@@ -276,13 +273,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "GET /config/export": Operation(
         {"type": "object", "description": "A document that `POST /config/apply` takes."},
-        query=state.ExportQuery,
+        query=exporting.ExportQuery,
         etag=True,
         media_types=("application/json", "application/yaml"),
     ),
     "POST /config/apply": Operation(
         _APPLIED,
-        body=declared.Document,
+        body=document.Document,
         etag=True,
         if_match=True,
         example={"connectors": [{**_CONNECTOR, "endpoints": [_ENDPOINT]}]},
@@ -302,22 +299,22 @@ TAGS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "versions": ("What each publish froze, how two differ, and the way back.", ("versions",)),
     "trials": (
         "Whether an upstream answers as it should, and why a request is answered as it is.",
-        ("trials", "explanations"),
+        ("connections", "explanations"),
     ),
     "keys": ("The credentials of callers. A value is told once.", ("keys",)),
     "plans": ("Rates and quotas that keys are put on.", ("plans",)),
-    "templates": ("Connectors from templates, and back.", ("templates", "template_export")),
+    "templates": ("Connectors from templates, and back.", ("catalogue", "export")),
     "openapi": (
         "Connectors from OpenAPI documents, and a document of each connector.",
-        ("openapi_import", "connector_openapi"),
+        ("drafts", "offered"),
     ),
     "usage": (
         "What was called: as a whole, over time, and call by call.",
-        ("usage", "timeseries", "records"),
+        ("summary", "timeseries", "records"),
     ),
     "health": ("How upstreams do, and how they did.", ("health",)),
     "audit": ("Who changed what, and when.", ("audit",)),
-    "state": ("Everything that a team has, as one document.", ("state", "applying")),
+    "state": ("Everything that a team has, as one document.", ("exporting", "applying")),
     "session": ("Who asks, and the session of a browser.", ("me", "session")),
 }
 """What operations are grouped by: a sentence on each group, and the modules that serve it."""

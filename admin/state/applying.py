@@ -22,7 +22,7 @@ from admin.references import editable_connector
 from admin.state import document as declared
 from admin.state.changes import Change, compare
 from admin.state.document import CONNECTOR, ENDPOINT, PLAN, Connector, Declared, fault
-from admin.state.handlers import KEY, PLANS, State, applied, read, slugs_of
+from admin.state.exporting import KEY, PLANS, State, applied, read, slugs_of
 from admin.writes import Write, writing
 from gateway.ids import uuid7
 from gateway.problems import Fault, Rejected

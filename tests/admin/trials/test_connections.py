@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient
 
 from admin.api import application
 from admin.control import Control
-from admin.trials.handlers import ALLOWED
+from admin.trials.connections import ALLOWED
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.probe import Probe
 from tests.admin.client import Fetch, Make, Tokened, User

@@ -18,7 +18,7 @@ from admin.described_requests import DescribedRequest, path_field
 from admin.fields import text
 from admin.references import connector
 from admin.targets import origins
-from admin.trials.run import Asked, Trial
+from admin.trials.trial import Asked, Trial
 from admin.writes import Write, writing
 from gateway.problems import Fault, Rejected, quoted
 from gateway.transform.routes import parse

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from admin.api import MOST_BYTES
-from admin.importing.handlers import MOST_BYTES as MOST_IMPORTED
+from admin.importing.drafts import MOST_BYTES as MOST_IMPORTED
 from tests.admin.client import BASE, Fetch, User
 
 SCHEMES = {
