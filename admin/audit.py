@@ -13,6 +13,7 @@ import sql
 from admin.calls import Call
 from admin.exports import FORMATS, export
 from admin.fields import Instant, Wire, choice, is_id, text
+from admin.routes import Operation, Resource, Route, lists
 from admin.timeline import LATEST, Timeline, TimelineQuery, whenever
 
 _PAGE: Final = sql.query("audit.page")
@@ -106,3 +107,19 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
     names = dict.fromkeys((*before, *after))
     pairs = {name: [before.get(name), after.get(name)] for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+RESOURCE: Final = Resource(
+    "audit",
+    "audit",
+    (
+        Route("GET", "/audit", "viewer", index, lists(EntrySchema, AuditQuery)),
+        Route(
+            "GET",
+            "/audit/export",
+            "admin",
+            export_all,
+            Operation(query=ExportQuery, media_types=("application/x-ndjson", "text/csv")),
+        ),
+    ),
+)

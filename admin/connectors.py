@@ -31,6 +31,7 @@ from admin.fields import (
 )
 from admin.lists import Page, PageQuery
 from admin.references import connector, editable_connector, flat, locked_connector
+from admin.routes import Resource, Route, creates, deletes, lists, shows, writes
 from admin.targets import check_targets, origins, targets
 from admin.writes import Write, writing
 from gateway.http import forwarded
@@ -56,6 +57,7 @@ MOST_SLOTS: Final = 10_000
 _DEFINED: Final = tuple(field.name for field in dataclasses.fields(ConnectorDefinition))
 _COLUMNS: Final = ("slug", "display_name", "tags")
 _DEFAULT: Final = ConnectorDefinition(upstream_base_url="")
+EXAMPLE: Final = {"slug": "maps", "upstreamBaseUrl": "https://maps.example.com/v2"}
 
 
 def _free_slug(slug: str) -> None:
@@ -301,3 +303,43 @@ def shown(
     """The answer that is a connector."""
     document = {**SCHEMA.dump(row), **more}
     return answer(document, status=status, version=row["version"], location=location)
+
+
+RESOURCE: Final = Resource(
+    "connectors",
+    "connectors",
+    (
+        Route("GET", "/connectors", "viewer", index, lists(ConnectorSchema, ConnectorQuery)),
+        Route(
+            "POST",
+            "/connectors",
+            "editor",
+            create,
+            creates(
+                ConnectorSchema, ConnectorCreate, {**EXAMPLE, "endpoints": [endpoints.EXAMPLE]}
+            ),
+        ),
+        Route("GET", "/connectors/{connector}", "viewer", show, shows(ConnectorSchema)),
+        Route(
+            "PUT",
+            "/connectors/{connector}",
+            "editor",
+            replace,
+            writes(ConnectorSchema, ConnectorSchema, EXAMPLE),
+        ),
+        Route(
+            "PATCH",
+            "/connectors/{connector}",
+            "editor",
+            patch,
+            writes(ConnectorSchema, ConnectorSchema, {"description": "Maps and places"}),
+        ),
+        Route(
+            "DELETE",
+            "/connectors/{connector}",
+            "editor",
+            delete,
+            deletes(flags={"purge": "Remove an archived connector for good."}),
+        ),
+    ),
+)

@@ -37,6 +37,7 @@ from admin.fields import (
 )
 from admin.lists import Page, PageQuery
 from admin.references import connector, editable_connector, flat, object_id, unknown
+from admin.routes import Resource, Route, creates, deletes, lists, shows, writes
 from admin.writes import Write, writing
 from gateway.ids import uuid7
 from gateway.model import ConnectorDefinition, EndpointDefinition
@@ -57,6 +58,9 @@ _DELETE: Final = sql.query("endpoints.delete")
 _TOUCH: Final = sql.query("connectors.touch")
 
 MOST_ENDPOINTS: Final = 500
+EXAMPLE: Final = {"name": "find", "method": "GET", "path": "/find/:place"}
+_ALL_OF: Final = "/connectors/{connector}/endpoints"
+_ONE_OF: Final = "/connectors/{connector}/endpoints/{endpoint}"
 _DEFINED: Final = tuple(field.name for field in dataclasses.fields(EndpointDefinition))
 _COLUMNS: Final = ("name", "method", "path", "enabled")
 _ANYWHERE: Final = ConnectorDefinition(upstream_base_url="https://upstream.invalid")
@@ -323,3 +327,23 @@ async def _endpoint(team: TeamRows, connector_id: UUID, endpoint_id: UUID) -> di
 def _answer(row: Mapping[str, Any], *, status: int = 200, location: str = "") -> web.Response:
     version = row["version"]
     return answer(SCHEMA.dump(row), status=status, version=version, location=location)
+
+
+RESOURCE: Final = Resource(
+    "endpoints",
+    "endpoints",
+    (
+        Route("GET", _ALL_OF, "viewer", index, lists(EndpointSchema, PageQuery)),
+        Route("POST", _ALL_OF, "editor", create, creates(EndpointSchema, EndpointSchema, EXAMPLE)),
+        Route("GET", _ONE_OF, "viewer", show, shows(EndpointSchema)),
+        Route("PUT", _ONE_OF, "editor", replace, writes(EndpointSchema, EndpointSchema, EXAMPLE)),
+        Route(
+            "PATCH",
+            _ONE_OF,
+            "editor",
+            patch,
+            writes(EndpointSchema, EndpointSchema, {"timeout": 5000}),
+        ),
+        Route("DELETE", _ONE_OF, "editor", delete, deletes()),
+    ),
+)

@@ -98,6 +98,13 @@ class Wire(Schema):
         return after
 
 
+class Place(Wire):
+    """A place in a document, and what is to be said of it."""
+
+    pointer = fields.String(required=True)
+    detail = fields.String(required=True)
+
+
 class Switch(fields.Boolean):
     """true or false, and nothing that resembles them."""
 

@@ -20,6 +20,7 @@ from admin.connectors import HEALTHS
 from admin.fields import Instant, Switch, Wire, choice, text
 from admin.lists import Page, PageQuery
 from admin.references import connector
+from admin.routes import Operation, Resource, Route, lists
 from admin.writes import writing
 from gateway.health.checks import Found, moment_of, together
 from gateway.problems import Rejected
@@ -204,3 +205,33 @@ def _moment(id_: UUID) -> datetime:
         return moment_of(id_)
     except (OverflowError, ValueError, OSError):
         return _NEVER
+
+
+RESOURCE: Final = Resource(
+    "health",
+    "health",
+    (
+        Route("GET", "/health", "viewer", index, lists(HealthSchema, HealthQuery)),
+        Route(
+            "GET",
+            "/health/{connector}",
+            "viewer",
+            show,
+            Operation(HealthDetail, query=HistoryQuery),
+        ),
+        Route(
+            "POST",
+            "/health/check",
+            "editor",
+            check,
+            Operation(
+                CheckResult,
+                many=True,
+                body=CheckRequest,
+                body_optional=True,
+                example={"connector": "maps"},
+                codes=("conflict", "not_found", "rate_limited", "too_many_concurrent"),
+            ),
+        ),
+    ),
+)

@@ -17,6 +17,7 @@ from admin.calls import Call, TeamRows, answer, nothing, stale
 from admin.fields import Instant, Wire, choice, count, is_id, text, texts
 from admin.lists import Page, PageQuery
 from admin.references import canonical, connector_ids, object_id, unknown
+from admin.routes import Resource, Route, acts, creates, deletes, lists, shows, writes
 from admin.writes import Write, writing
 from gateway.clock import utc_now
 from gateway.identity import keys
@@ -88,6 +89,12 @@ class KeySchema(Wire):
         """`connectorId` replaces the connectors that the key had."""
         replaced = {"connectorIds"} if "connectorId" in patch else set()
         return super().merged({k: v for k, v in current.items() if k not in replaced}, patch)
+
+
+class KeyWithValue(KeySchema):
+    """A key with its value, `key`, which is told this once (not in a dry run)."""
+
+    key = fields.String(metadata={"example": "gw_4fQ7…"})
 
 
 class KeyQuery(PageQuery):
@@ -301,3 +308,37 @@ def _answer(
     if value and not call.flag("dryRun"):
         document["key"] = value
     return answer(document, status=status, version=row["version"], location=location)
+
+
+RESOURCE: Final = Resource(
+    "keys",
+    "keys",
+    (
+        Route("GET", "/keys", "viewer", index, lists(KeySchema, KeyQuery)),
+        Route(
+            "POST",
+            "/keys",
+            "admin",
+            create,
+            creates(KeyWithValue, KeySchema, {"name": "app", "connectorId": "maps"}),
+        ),
+        Route("GET", "/keys/{key}", "viewer", show, shows(KeySchema)),
+        Route(
+            "PATCH",
+            "/keys/{key}",
+            "admin",
+            patch,
+            writes(KeySchema, KeySchema, {"name": "the app"}),
+        ),
+        Route("DELETE", "/keys/{key}", "admin", delete, deletes()),
+        Route(
+            "POST",
+            "/keys/{key}/rotate",
+            "admin",
+            rotate,
+            acts(KeyWithValue, body=Rotation, body_optional=True, example={"graceSeconds": 3600}),
+        ),
+        Route("POST", "/keys/{key}/end-grace", "admin", end_grace, acts(KeySchema)),
+        Route("POST", "/keys/{key}/revoke", "admin", revoke, acts(KeySchema)),
+    ),
+)

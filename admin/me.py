@@ -8,8 +8,10 @@ from typing import Any, Final
 from aiohttp import web
 from marshmallow import fields
 
+from admin.access import ANYONE
 from admin.calls import Call, answer
 from admin.fields import Instant, Wire
+from admin.routes import Resource, Route, shows
 from gateway import __version__
 
 
@@ -58,3 +60,8 @@ def document(call: Call) -> Any:
         "version": __version__,
     }
     return _SCHEMA.dump(found)
+
+
+RESOURCE: Final = Resource(
+    "me", "session", (Route("GET", "/me", ANYONE, show, shows(Me, etag=False)),)
+)

@@ -17,6 +17,7 @@ from admin.calls import Call, TeamRows, answer, nothing, stale
 from admin.fields import MOST_BYTES, MOST_COUNT, Instant, Wire, count, is_id, matches, text, texts
 from admin.lists import Page, PageQuery
 from admin.references import connector_ids, object_id, unknown
+from admin.routes import Resource, Route, creates, deletes, lists, shows, writes
 from admin.writes import Write, writing
 from gateway.database import ForeignKeyViolation
 from gateway.ids import uuid7
@@ -254,3 +255,35 @@ async def _plan(team: TeamRows, plan_id: UUID) -> dict[str, Any]:
 def _answer(row: Mapping[str, Any], *, status: int = 200, location: str = "") -> web.Response:
     version = row["version"]
     return answer(_SCHEMA.dump(row), status=status, version=version, location=location)
+
+
+RESOURCE: Final = Resource(
+    "plans",
+    "plans",
+    (
+        Route("GET", "/plans", "viewer", index, lists(PlanSchema, PageQuery)),
+        Route(
+            "POST",
+            "/plans",
+            "editor",
+            create,
+            creates(PlanSchema, PlanSchema, {"name": "gold", "rateLimit": 1000}),
+        ),
+        Route("GET", "/plans/{plan}", "viewer", show, shows(PlanSchema)),
+        Route(
+            "PUT",
+            "/plans/{plan}",
+            "editor",
+            replace,
+            writes(PlanSchema, PlanSchema, {"name": "gold"}),
+        ),
+        Route(
+            "PATCH",
+            "/plans/{plan}",
+            "editor",
+            patch,
+            writes(PlanSchema, PlanSchema, {"dailyQuota": None}),
+        ),
+        Route("DELETE", "/plans/{plan}", "editor", delete, deletes(query=Removal)),
+    ),
+)

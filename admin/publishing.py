@@ -18,6 +18,7 @@ from admin.calls import Call, stale
 from admin.control import Control
 from admin.fields import Wire, sentence, text
 from admin.references import connector, editable_connector, locked_connector
+from admin.routes import Resource, Route, acts
 from admin.writes import Write, writing
 from gateway.problems import Fault, Rejected
 from gateway.transform.compiling import compile_connector
@@ -188,3 +189,37 @@ async def _withdrawn(call: Call, status: str, action: str) -> web.Response:
         elif row["status"] != "draft":
             raise Rejected("conflict", f"The connector is not {status}, it is {row['status']}.")
     return connectors.shown(row)
+
+
+RESOURCE: Final = Resource(
+    "publishing",
+    "connectors",
+    (
+        Route(
+            "POST",
+            "/connectors/{connector}/publish",
+            "editor",
+            publish,
+            acts(
+                connectors.ConnectorSchema,
+                body=Publication,
+                body_optional=True,
+                example={"note": "with the new timeout"},
+            ),
+        ),
+        Route(
+            "POST",
+            "/connectors/{connector}/unpublish",
+            "editor",
+            unpublish,
+            acts(connectors.ConnectorSchema),
+        ),
+        Route(
+            "POST",
+            "/connectors/{connector}/restore",
+            "editor",
+            restore,
+            acts(connectors.ConnectorSchema),
+        ),
+    ),
+)

@@ -19,6 +19,7 @@ from admin import audit, endpoints
 from admin.calls import Call, TeamRows, answer, nothing
 from admin.fields import Instant, Pairs, Switch, Wire, says, sentence, text
 from admin.references import connector, editable_connector, unknown
+from admin.routes import Operation, Resource, Route, deletes
 from admin.targets import origins
 from admin.writes import Write, writing
 from gateway.model import ConnectorDefinition, EndpointDefinition
@@ -229,3 +230,28 @@ async def _list(team: TeamRows, row: Mapping[str, Any]) -> web.Response:
 def _told(row: Mapping[str, Any] | None) -> dict[str, Any]:
     shown = ("reference", "updated_at", "updated_by")
     return {} if row is None else {name: row[name] for name in shown if row[name] is not None}
+
+
+RESOURCE: Final = Resource(
+    "secrets",
+    "secrets",
+    (
+        Route(
+            "GET",
+            "/connectors/{connector}/secrets",
+            "viewer",
+            index,
+            Operation(SecretSchema, many=True),
+        ),
+        Route(
+            "PUT",
+            "/connectors/{connector}/secrets",
+            "admin",
+            put,
+            Operation(
+                SecretSchema, many=True, body=_VALUES, if_match=True, example={"token": "s3cret"}
+            ),
+        ),
+        Route("DELETE", "/connectors/{connector}/secrets/{name}", "admin", delete, deletes()),
+    ),
+)

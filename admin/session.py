@@ -17,6 +17,7 @@ import sql
 from admin import access, me
 from admin.calls import Call, answer, nothing
 from admin.fields import Wire, text
+from admin.routes import Operation, Resource, Route
 from admin.writes import Write
 from gateway.clock import utc_now
 from gateway.identity.jwts import TokenFault
@@ -110,3 +111,19 @@ def _is_encrypted(request: web.Request) -> bool:
         or request.headers.get("Origin", "").startswith("https://")
         or request.headers.get("X-Forwarded-Proto", "").strip().lower() == "https"
     )
+
+
+RESOURCE: Final = Resource(
+    "session",
+    "session",
+    (
+        Route(
+            "POST",
+            "/session",
+            access.EVERYONE,
+            create,
+            Operation(me.Me, 201, body=SignIn, example={"token": "eyJhbGciOi…"}),
+        ),
+        Route("DELETE", "/session", access.ANYONE, delete, Operation(status=204)),
+    ),
+)

@@ -17,6 +17,8 @@ from admin import audit, connectors, endpoints, publishing, snapshots
 from admin.calls import Call, TeamRows, answer, stale
 from admin.fields import MOST_COUNT, Instant, Wire, count, matches, text
 from admin.references import connector, editable_connector, unknown
+from admin.routes import Operation, Resource, Route, acts, lists, shows
+from admin.shapes import ANYTHING, COUNT, TEXT, record, several
 from admin.snapshots import Copy
 from admin.writes import Write, writing
 
@@ -43,6 +45,13 @@ class VersionSchema(Wire):
     restored = fields.Integer(allow_none=True)
 
 
+class VersionDetail(VersionSchema):
+    """A version, and what it holds."""
+
+    connector = fields.Dict(required=True)
+    endpoints = fields.List(fields.Dict(), required=True)
+
+
 class DiffQuery(Wire):
     """What a version is compared with."""
 
@@ -67,6 +76,19 @@ class Rollback(Wire):
     note = text(publishing.MOST_NOTE, load_default="")
 
 
+DIFFERENCE: Final = record(
+    "What is not the same: each place with its value before and after.",
+    version=COUNT,
+    against={"type": ["integer", "string"]},
+    items=several(
+        record(
+            op={"type": "string", "enum": ["add", "remove", "replace"]},
+            pointer=TEXT,
+            before=ANYTHING,
+            after=ANYTHING,
+        )
+    ),
+)
 _SCHEMA: Final = VersionSchema()
 _QUERY: Final = VersionQuery()
 _DIFF: Final = DiffQuery()
@@ -200,3 +222,39 @@ def _told(row: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     current = found["version"] == row["published_version"]
     document: dict[str, Any] = _SCHEMA.dump({**found, "is_current": current})
     return document
+
+
+RESOURCE: Final = Resource(
+    "versions",
+    "versions",
+    (
+        Route(
+            "GET",
+            "/connectors/{connector}/versions",
+            "viewer",
+            index,
+            lists(VersionSchema, VersionQuery),
+        ),
+        Route(
+            "GET",
+            "/connectors/{connector}/versions/{version}",
+            "viewer",
+            show,
+            shows(VersionDetail, etag=False),
+        ),
+        Route(
+            "GET",
+            "/connectors/{connector}/versions/{version}/diff",
+            "viewer",
+            diff,
+            Operation(DIFFERENCE, query=DiffQuery),
+        ),
+        Route(
+            "POST",
+            "/connectors/{connector}/rollback",
+            "editor",
+            rollback,
+            acts(connectors.ConnectorSchema, body=Rollback, example={"version": 3}),
+        ),
+    ),
+)

@@ -16,9 +16,10 @@ import sql
 from admin import endpoints, snapshots
 from admin.calls import Call, answer
 from admin.described_requests import DescribedRequest, exchange_of, path_field
-from admin.explain.verdicts import document
+from admin.explain.verdicts import EXPLANATION, document
 from admin.fields import METHODS, Wire, choice, is_id, matches, text
 from admin.references import connector
+from admin.routes import Operation, Resource, Route
 from gateway.exchange import Exchange
 from gateway.explain.explanation import ByKey, ByUser
 from gateway.identity.jwts import ROLES
@@ -164,3 +165,23 @@ def _refusal(entry: dict[str, Any], given: Mapping[str, Any]) -> tuple[int, str]
             return 4, "It has another path."
         return 4, rejected.detail
     return None
+
+
+RESOURCE: Final = Resource(
+    "explanations",
+    "trials",
+    (
+        Route(
+            "POST",
+            "/explain",
+            "viewer",
+            create,
+            Operation(
+                EXPLANATION,
+                body=ExplainedRequest,
+                example={"connector": "maps", "path": "/find/berlin", "caller": {"user": "ana"}},
+                codes=("not_found",),
+            ),
+        ),
+    ),
+)

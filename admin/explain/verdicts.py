@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from admin.masks import Masks, readable
+from admin.shapes import ANYTHING, COUNT, OBJECT, SWITCH, TEXT, perhaps, record, several
 from gateway.exchange import Exchange
 from gateway.explain.explanation import MASK, Explanation, Verdict
 from gateway.limits.contract import Concurrency, Rate, Standing
@@ -16,6 +17,34 @@ MOST_SHOWN: Final = 4096
 """How much of a body that the endpoint makes is shown, in bytes."""
 _MASKS: Final = Masks([MASK, f"{MASK}:{MASK}"])
 """What stands for a secret may be encoded, too."""
+
+EXPLANATION: Final = record(
+    "What the pipeline says of the request, filter by filter.",
+    outcome=TEXT,
+    status=perhaps(COUNT),
+    problem=perhaps(record(code=TEXT, status=COUNT, detail=TEXT, errors=several(OBJECT))),
+    filters=several(record(name=TEXT, verdict=TEXT, detail=ANYTHING, code=perhaps(TEXT))),
+    caller=OBJECT,
+    connector=perhaps(record(id=TEXT, slug=TEXT)),
+    endpoint=perhaps(record(id=TEXT, name=TEXT, params=OBJECT)),
+    endpoints=several(
+        record(id=TEXT, name=TEXT, method=TEXT, path=TEXT, matched=SWITCH, why=TEXT),
+        "Every endpoint, the nearest first, and why it is the one or is not.",
+    ),
+    limits=several(OBJECT, "Those in force, where each comes from, and how it stands."),
+    bounds=several(record(name=TEXT, value=COUNT, source=TEXT)),
+    upstream=perhaps(
+        record(
+            "The upstream's request, secrets masked.",
+            method=TEXT,
+            url=TEXT,
+            origins=several(TEXT),
+            headers=ANYTHING,
+            body=perhaps(TEXT),
+            bodyIsCallers=SWITCH,
+        )
+    ),
+)
 
 
 def document(

@@ -15,9 +15,10 @@ from marshmallow import ValidationError, fields
 
 from admin import connectors, hosts
 from admin.calls import Call
-from admin.fields import Wire, text, texts
+from admin.fields import Place, Wire, text, texts
 from admin.importing.endpoints import Wanted, endpoints_of, servers_of
 from admin.importing.source import Source, Where, read
+from admin.routes import Operation, Resource, Route
 from admin.writes import writing
 from gateway.problems import Fault, Rejected
 
@@ -54,6 +55,12 @@ class Import(Wire):
     tags = texts(text(32, least=1), 20)
     only_tags = texts(text(128, least=1), 100)
     only_paths = texts(text(512, least=1), 100)
+
+
+class ConnectorFromDocument(connectors.ConnectorSchema):
+    """A connector, and what of its document was not taken over."""
+
+    warnings = fields.List(fields.Nested(Place), dump_only=True)
 
 
 _SCHEMA: Final = Import()
@@ -227,3 +234,32 @@ class _Security:
                 detail = f"Left out: the gateway knows no credentials of the type {kind} {way}."
                 self._source.warn(where, detail.replace(" .", "."))
                 return None
+
+
+RESOURCE: Final = Resource(
+    "openapi_import",
+    "openapi",
+    (
+        Route(
+            "POST",
+            "/import/openapi",
+            "editor",
+            create,
+            Operation(
+                ConnectorFromDocument,
+                201,
+                body=Import,
+                etag=True,
+                example={
+                    "document": {
+                        "openapi": "3.1.0",
+                        "info": {"title": "Maps", "version": "2"},
+                        "servers": [{"url": "https://maps.example.com/v2"}],
+                        "paths": {"/find/{place}": {"get": {"operationId": "find"}}},
+                    }
+                },
+                most_bytes=MOST_BYTES,
+            ),
+        ),
+    ),
+)

@@ -1,17 +1,16 @@
 """The description of the admin API: OpenAPI 3.1, made from the schemas that check its requests.
 
-What a route takes and answers stands in `admin/openapi/operations.py`; everything else follows from the
-route table and the handlers' own words.
+What a route takes and answers stands beside its handler, whose words are the summary; what all
+routes share stands here.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -19,14 +18,11 @@ from marshmallow import fields
 
 from admin.access import ANYONE, COOKIE, CSRF, EVERYONE
 from admin.openapi.json_schemas import Components
-from admin.openapi.operations import OPERATIONS, TAGS, Operation, Shape
+from admin.routes import Resource, Route, Shape
 from gateway.problems import DOCUMENTATION, KINDS, MEDIA_TYPE, SCHEMA
 
-if TYPE_CHECKING:
-    from admin.api import Route
-
-ROUTES: Final = web.AppKey("routes", tuple)
-"""The routes that an application describes."""
+DESCRIPTION: Final[web.AppKey[Callable[[], bytes]]] = web.AppKey("description")
+"""Gives an application's description."""
 
 INTRODUCTION: Final = """\
 Everything that can be done with the gateway's connectors, keys and plans.
@@ -84,33 +80,46 @@ _SECURITY: Final = {
     },
 }
 _NEEDS: Final = {EVERYONE: "No token is needed.", ANYONE: "Any valid token will do."}
-_FLAGS: Final = {
-    "dryRun": "Do everything but keep it.",
-    "purge": "Remove an archived connector for good.",
-    "prune": "End what is there but not in the document.",
-    "force": "Whatever revision was applied before, and whosever a connector is.",
-}
+_DRY_RUN: Final = "Do everything but keep it."
 _PARTS: Final = {
     "connector": "A connector's id or slug.",
     "name": "A secret's name.",
 }
-_TAG_OF: Final = {module: name for name, (_, modules) in TAGS.items() for module in modules}
+TAGS: Final[Mapping[str, str]] = {
+    "connectors": "Upstream APIs of a team. "
+    "Callers get what was published last; edits are a draft until then.",
+    "endpoints": "The routes of a connector, their rules and their mapping.",
+    "secrets": "What a connector shows its upstream: written, never read.",
+    "versions": "What each publish froze, how two differ, and the way back.",
+    "trials": "Whether an upstream answers as it should, and why a request is answered as it is.",
+    "keys": "The credentials of callers. A value is told once.",
+    "plans": "Rates and quotas that keys are put on.",
+    "templates": "Connectors from templates, and back.",
+    "openapi": "Connectors from OpenAPI documents, and a document of each connector.",
+    "usage": "What was called: as a whole, over time, and call by call.",
+    "health": "How upstreams do, and how they did.",
+    "audit": "Who changed what, and when.",
+    "state": "Everything that a team has, as one document.",
+    "session": "Who asks, and the session of a browser.",
+}
+"""What resources are grouped by, with a sentence on each group."""
 
 
-@functools.cache
-def document(routes: tuple[Route, ...]) -> bytes:
-    """The description of routes, as JSON."""
-    return orjson.dumps(described(routes, OPERATIONS), option=orjson.OPT_INDENT_2)
+def written(resources: Sequence[Resource]) -> bytes:
+    """The description of resources, as JSON."""
+    return orjson.dumps(described(resources), option=orjson.OPT_INDENT_2)
 
 
-def described(routes: Sequence[Route], operations: Mapping[str, Operation]) -> dict[str, Any]:
-    """The description of routes; KeyError for one without an operation."""
+def described(resources: Sequence[Resource]) -> dict[str, Any]:
+    """The description of resources."""
     components = Components()
     responses: dict[str, Any] = {}
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        writer = _Writer(components, responses, route, operations[f"{route.method} {route.path}"])
-        paths.setdefault(route.path, {})[route.method.lower()] = writer.operation()
+    routes = [route for resource in resources for route in resource.routes]
+    for resource in resources:
+        for route in resource.routes:
+            writer = _Writer(components, responses, resource, route)
+            paths.setdefault(route.path, {})[route.method.lower()] = writer.operation()
     for route in routes:
         answers = paths[route.path][route.method.lower()]["responses"]
         if "201" in answers and (links := _links(route, routes, paths)):
@@ -124,7 +133,7 @@ def described(routes: Sequence[Route], operations: Mapping[str, Operation]) -> d
             "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "../admin", "description": "This gateway."}],
-        "tags": [{"name": name, "description": text} for name, (text, _) in TAGS.items()],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
         "components": {
             "securitySchemes": _SECURITY,
@@ -153,11 +162,6 @@ def _links(
     }
 
 
-def _module(route: Route) -> str:
-    """The name of the module that serves it."""
-    return route.handler.__module__.rpartition(".")[2]
-
-
 def _paragraph(documented: Any) -> str:
     """The first paragraph of a docstring on one line."""
     return " ".join((inspect.getdoc(documented) or "").partition("\n\n")[0].split())
@@ -170,13 +174,14 @@ class _Writer:
         self,
         components: Components,
         responses: dict[str, Any],
+        resource: Resource,
         route: Route,
-        operation: Operation,
     ) -> None:
         self._components = components
         self._shared = responses
+        self._resource = resource
         self._route = route
-        self._said = operation
+        self._said = route.operation
 
     def operation(self) -> dict[str, Any]:
         """The whole of it."""
@@ -184,8 +189,8 @@ class _Writer:
         summary = re.sub(r"^[A-Z]+: ", "", _paragraph(route.handler))
         needs = _NEEDS.get(route.role, f"Needs the role `{route.role}`.")
         made: dict[str, Any] = {
-            "operationId": f"{_module(route)}.{route.handler.__name__}",
-            "tags": [_TAG_OF[_module(route)]],
+            "operationId": f"{self._resource.name}.{route.handler.__name__}",
+            "tags": [self._resource.tag],
             "summary": f"{summary[:1].upper()}{summary[1:]}",
             "description": f"{said.about} {needs}".strip(),
             "security": [] if route.role == EVERYONE else [{"token": []}, {"session": []}],
@@ -215,8 +220,7 @@ class _Writer:
         if said.query is not None:
             made += self._components.parameters(said.query)
         if route.method != "GET":
-            for flag in sorted(route.flags | {"dryRun"}):
-                about = _FLAGS.get(flag, "")
+            for flag, about in sorted({"dryRun": _DRY_RUN, **said.flags}.items()):
                 switch = {"type": "boolean", "default": False}
                 made.append({"name": flag, "in": "query", "description": about, "schema": switch})
         if said.if_match:
@@ -318,4 +322,4 @@ class _Writer:
 
 async def show(request: web.Request) -> web.Response:
     """GET: the description of this API."""
-    return web.Response(body=document(request.app[ROUTES]), content_type="application/json")
+    return web.Response(body=request.app[DESCRIPTION](), content_type="application/json")

@@ -20,6 +20,8 @@ from admin import endpoints, hosts
 from admin.calls import Call
 from admin.fields import Wire, choice, text
 from admin.references import connector
+from admin.routes import Operation, Resource, Route
+from admin.shapes import OBJECT, TEXT, record, several
 from gateway import yamls
 from gateway.model import EndpointDefinition
 from gateway.problems import KINDS, MEDIA_TYPE, SCHEMA
@@ -84,6 +86,17 @@ class DocumentQuery(Wire):
     server = text(2048, least=1, rules=(hosts.check_base_url,))
 
 
+OPENAPI: Final = record(
+    "An OpenAPI 3.1 document.",
+    may=("externalDocs",),
+    openapi=TEXT,
+    info=OBJECT,
+    servers=several(OBJECT),
+    security=several(OBJECT),
+    paths=OBJECT,
+    components=OBJECT,
+    externalDocs=OBJECT,
+)
 _QUERY: Final = DocumentQuery()
 
 
@@ -316,3 +329,18 @@ def _relocated(schema: Any, root: str) -> Any:
 def _is_pointer(name: str, value: Any) -> bool:
     """True for a reference to a place of the same document."""
     return name == "$ref" and isinstance(value, str) and (value == "#" or value.startswith("#/"))
+
+
+RESOURCE: Final = Resource(
+    "connector_openapi",
+    "openapi",
+    (
+        Route(
+            "GET",
+            "/connectors/{connector}/openapi",
+            "viewer",
+            show,
+            Operation(OPENAPI, query=DocumentQuery, media_types=("application/json", _YAML)),
+        ),
+    ),
+)

@@ -19,9 +19,19 @@ from admin import connectors, endpoints, keys, plans, publishing, secrets, versi
 from admin.calls import Call, answer, stale
 from admin.problems import rejection
 from admin.references import editable_connector
-from admin.state import document as declared
+from admin.routes import Operation, Resource, Route
+from admin.shapes import COUNT, OBJECT, TEXT, record, several
 from admin.state.changes import Change, compare
-from admin.state.document import CONNECTOR, ENDPOINT, PLAN, Connector, Declared, fault
+from admin.state.document import (
+    CONNECTOR,
+    ENDPOINT,
+    PLAN,
+    Connector,
+    Declared,
+    Document,
+    fault,
+    load,
+)
 from admin.state.exporting import KEY, PLANS, State, applied, read, slugs_of
 from admin.writes import Write, writing
 from gateway.ids import uuid7
@@ -35,6 +45,14 @@ _WHOLE: Final = "*"
 _IN_A_KEY: Final = {"connectors": "connectorIds", "plan": "planId"}
 """What a key's own schema calls otherwise than the document."""
 
+APPLIED: Final = record(
+    revision={**COUNT, "description": "The one that is in force; 0: none is."},
+    digest={**TEXT, "description": "SHA-256 of the state as it is now."},
+    changes=several(OBJECT, "Each object that was not as the document says."),
+    left=several(OBJECT, "What `prune` would end: it is not in the document."),
+    keys=several(OBJECT, "New keys with their values, `key`, told this once."),
+)
+
 
 async def apply(call: Call) -> web.Response:
     """POST: make the team's connectors, plans and keys what a document says, all or nothing.
@@ -43,7 +61,7 @@ async def apply(call: Call) -> web.Response:
     """
     given = await call.document()
     prune, force = call.flag("prune"), call.flag("force")
-    wanted = await asyncio.to_thread(declared.load, given, await slugs_of(call))
+    wanted = await asyncio.to_thread(load, given, await slugs_of(call))
     async with writing(call) as write:
         await write.row(_LOCK)
         state = await read(write, wanted.tag)
@@ -275,3 +293,28 @@ def _renamed(at: str) -> str:
         if at.startswith(f"/{own}"):
             return f"/{name}{at.removeprefix(f'/{own}')}"
     return at
+
+
+RESOURCE: Final = Resource(
+    "applying",
+    "state",
+    (
+        Route(
+            "POST",
+            "/config/apply",
+            "editor",
+            apply,
+            Operation(
+                APPLIED,
+                body=Document,
+                flags={
+                    "prune": "End what is there but not in the document.",
+                    "force": "Whatever revision was applied before, and whosever a connector is.",
+                },
+                etag=True,
+                if_match=True,
+                example={"connectors": [{**connectors.EXAMPLE, "endpoints": [endpoints.EXAMPLE]}]},
+            ),
+        ),
+    ),
+)

@@ -18,6 +18,7 @@ from admin import keys, secrets
 from admin.calls import Call, TeamRows, answer
 from admin.fields import Wire, choice, text
 from admin.references import flat
+from admin.routes import Operation, Resource, Route
 from admin.state.document import CONNECTOR, ENDPOINT, PLAN, Connector, Declared, Entry, named
 from admin.writes import Write
 from gateway import yamls
@@ -179,3 +180,23 @@ async def export(call: Call) -> web.Response:
         response.content_type = "application/yaml"
         response.text = await asyncio.to_thread(yamls.render, document)
     return response
+
+
+RESOURCE: Final = Resource(
+    "state",
+    "state",
+    (
+        Route(
+            "GET",
+            "/config/export",
+            "viewer",
+            export,
+            Operation(
+                {"type": "object", "description": "A document that `POST /config/apply` takes."},
+                query=ExportQuery,
+                etag=True,
+                media_types=("application/json", "application/yaml"),
+            ),
+        ),
+    ),
+)

@@ -15,9 +15,11 @@ import templates
 from admin import connectors, publishing, secrets
 from admin.access import allows
 from admin.calls import Call, answer
-from admin.fields import Pairs, Switch, Wire, camel, text, texts
+from admin.fields import Pairs, Place, Switch, Wire, camel, text, texts
 from admin.problems import rejection
 from admin.references import unknown
+from admin.routes import Operation, Resource, Route, shows
+from admin.shapes import COUNT, OBJECT, TEXT, perhaps, record, several
 from admin.targets import origins
 from admin.templates import documents
 from admin.writes import writing
@@ -64,6 +66,12 @@ def _check_several(given: Mapping[str, Any]) -> None:
         raise ValidationError({name: [detail] for name in own})
 
 
+class ConnectorFromTemplate(connectors.ConnectorSchema):
+    """A connector, and what kept it from being published."""
+
+    publish_faults = fields.List(fields.Nested(Place), dump_only=True)
+
+
 class Result(Wire):
     """What became of one of several templates: its connector, or the problem."""
 
@@ -79,6 +87,21 @@ class Results(Wire):
     items = fields.List(fields.Nested(Result), required=True)
 
 
+TEMPLATE_IN_SHORT: Final = record(
+    "A template without its connector and endpoints.",
+    id=TEXT,
+    name=TEXT,
+    description=TEXT,
+    category=perhaps(TEXT),
+    icon=perhaps(TEXT),
+    documentationUrl=perhaps(TEXT),
+    slug=TEXT,
+    authType=TEXT,
+    upstreamBaseUrl=perhaps(TEXT),
+    variables=several(OBJECT),
+    secrets=several(OBJECT),
+    endpointCount=COUNT,
+)
 _SCHEMA: Final = Instantiation()
 
 
@@ -182,3 +205,34 @@ def _references(
     }
     permits = call.control.vault.permits
     return {n: value for n, value in named.items() if all(permits(value, host) for host in own)}
+
+
+RESOURCE: Final = Resource(
+    "templates",
+    "templates",
+    (
+        Route("GET", "/templates", "viewer", index, Operation(TEMPLATE_IN_SHORT, many=True)),
+        Route(
+            "POST",
+            "/templates",
+            "editor",
+            create,
+            Operation(
+                ConnectorFromTemplate,
+                201,
+                body=Instantiation,
+                etag=True,
+                example={"templateId": "daydream"},
+                about="Several templates at once have each their result, in an answer 207.",
+                also=((_MULTI_STATUS, Results),),
+            ),
+        ),
+        Route(
+            "GET",
+            "/templates/{template}",
+            "viewer",
+            show,
+            shows(documents.TEMPLATE, etag=False),
+        ),
+    ),
+)

@@ -16,6 +16,7 @@ from marshmallow import ValidationError
 import templates
 from admin import connectors, endpoints, secrets
 from admin.problems import faults as faults_in
+from admin.shapes import OBJECT, TEXT, record, several
 from admin.templates import variables
 from gateway.problems import Fault, Rejected
 from gateway.transform.rules import compile_schema, pointer
@@ -23,6 +24,21 @@ from templates import TemplateFault
 
 _MOST_FAULTS: Final = 20
 _SOMEWHERE: Final = "https://upstream.example.com"
+
+TEMPLATE: Final = record(
+    "A template: the connector and endpoints that it makes, and what it leaves to be said.",
+    may=("category", "icon", "documentationUrl"),
+    id=TEXT,
+    name=TEXT,
+    description=TEXT,
+    category=TEXT,
+    icon=TEXT,
+    documentationUrl=TEXT,
+    connector=OBJECT,
+    endpoints=several(OBJECT),
+    variables=several(OBJECT),
+    secrets=several(OBJECT),
+)
 
 
 @cache
@@ -132,4 +148,4 @@ def _body(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**document["connector"], "endpoints": document["endpoints"]}
 
 
-__all__ = ["TemplateFault", "check_all", "faults", "filled"]
+__all__ = ["TEMPLATE", "TemplateFault", "check_all", "faults", "filled"]

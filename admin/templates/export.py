@@ -15,7 +15,8 @@ from admin import connectors, endpoints, secrets
 from admin.calls import Call, answer
 from admin.fields import Wire
 from admin.references import connector
-from admin.templates import variables
+from admin.routes import Operation, Resource, Route
+from admin.templates import documents, variables
 from gateway.problems import Rejected
 
 _SECRETS: Final = sql.query("secrets.all")
@@ -84,3 +85,18 @@ def _secret(name: str, reference: str | None) -> dict[str, str]:
     """A secret's name; its value stays where it is."""
     said = {"name": name, "description": "To be given when a connector is made of this template."}
     return said if reference is None else {**said, "env": reference.removeprefix(_REFERENCE)}
+
+
+RESOURCE: Final = Resource(
+    "template_export",
+    "templates",
+    (
+        Route(
+            "GET",
+            "/connectors/{connector}/template",
+            "viewer",
+            show,
+            Operation(documents.TEMPLATE, codes=("conflict",)),
+        ),
+    ),
+)

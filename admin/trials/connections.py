@@ -17,6 +17,8 @@ from admin.calls import Call, answer
 from admin.described_requests import DescribedRequest, path_field
 from admin.fields import text
 from admin.references import connector
+from admin.routes import Operation, Resource, Route
+from admin.shapes import ANYTHING, NUMBER, OBJECT, SWITCH, TEXT, perhaps, record, several
 from admin.targets import origins
 from admin.trials.trial import Asked, Trial
 from admin.writes import Write, writing
@@ -26,6 +28,15 @@ from gateway.transform.rules import pointer
 
 ALLOWED: Final = Allowance("tests of connections", 30, 4)
 _DRAFT: Final = "draft"
+
+TRIAL: Final = record(
+    "What became of the request: each step, up to the first that failed.",
+    ok=SWITCH,
+    durationMs=NUMBER,
+    steps=several(record(name=TEXT, ok=SWITCH, durationMs=NUMBER, detail=TEXT)),
+    request=perhaps(record("What is sent upstream.", method=TEXT, url=TEXT, headers=ANYTHING)),
+    answer=perhaps(OBJECT),
+)
 
 
 class TrialRequest(DescribedRequest):
@@ -130,3 +141,36 @@ async def _tested(call: Call, trial: Trial) -> web.Response:
         difference = {"upstream": [None, trial.origin], "ok": [None, told["ok"]]}
         write.log("connector.test", trial.row["id"], difference)
     return answer(told)
+
+
+RESOURCE: Final = Resource(
+    "trials",
+    "trials",
+    (
+        Route(
+            "POST",
+            "/connectors/test",
+            "editor",
+            draft,
+            Operation(
+                TRIAL,
+                body=DraftTrial,
+                example=connectors.EXAMPLE,
+                codes=("not_found", "rate_limited", "too_many_concurrent"),
+            ),
+        ),
+        Route(
+            "POST",
+            "/connectors/{connector}/test",
+            "editor",
+            saved,
+            Operation(
+                TRIAL,
+                body=TrialRequest,
+                body_optional=True,
+                example={"endpoint": "find", "path": "/find/berlin"},
+                codes=("rate_limited", "too_many_concurrent"),
+            ),
+        ),
+    ),
+)

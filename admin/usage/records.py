@@ -12,6 +12,7 @@ import sql
 from admin.calls import Call, answer
 from admin.fields import Instant, Switch, Wire, choice, count, is_id, matches, text
 from admin.references import unknown
+from admin.routes import Resource, Route, lists, shows
 from admin.timeline import Timeline, TimelineQuery
 from admin.usage.summary import span
 from gateway.ids import is_request_id
@@ -108,3 +109,19 @@ def narrowed(given: Mapping[str, Any]) -> dict[str, Any]:
     if (status_class := filters.pop("status_class", None)) is not None:
         filters["least_status"] = int(status_class[0]) * 100
     return filters
+
+
+RESOURCE: Final = Resource(
+    "records",
+    "usage",
+    (
+        Route("GET", "/usage/records", "viewer", index, lists(RecordSchema, RecordQuery)),
+        Route(
+            "GET",
+            "/usage/records/{request}",
+            "viewer",
+            show,
+            shows(RecordSchema, etag=False),
+        ),
+    ),
+)

@@ -12,6 +12,7 @@ from marshmallow import ValidationError, fields
 import sql
 from admin.calls import Call, answer
 from admin.fields import Instant, Wire
+from admin.routes import Operation, Resource, Route
 from gateway.clock import utc_now
 
 _SUMMARY: Final = sql.query("usage.summary")
@@ -85,3 +86,10 @@ async def summary(call: Call) -> web.Response:
         "latency_ms": dict(zip(_PERCENTILES, row["percentiles_ms"] or [None] * 3, strict=True)),
     }
     return answer(_SCHEMA.dump(found))
+
+
+RESOURCE: Final = Resource(
+    "usage",
+    "usage",
+    (Route("GET", "/usage/summary", "viewer", summary, Operation(Summary, query=Span)),),
+)

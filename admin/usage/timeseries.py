@@ -14,6 +14,7 @@ from marshmallow import ValidationError, fields
 import sql
 from admin.calls import Call, answer
 from admin.fields import Instant, Wire, choice
+from admin.routes import Operation, Resource, Route
 from admin.usage.records import STATUS_CLASSES, Traffic, narrowed
 from admin.usage.summary import span
 
@@ -96,3 +97,10 @@ def _bucket(row: dict[str, Any]) -> dict[str, Any]:
         "statuses": dict(zip(STATUS_CLASSES, row["statuses"], strict=True)),
         "latency_ms": dict(zip(_PERCENTILES, percentiles, strict=True)),
     }
+
+
+RESOURCE: Final = Resource(
+    "timeseries",
+    "usage",
+    (Route("GET", "/usage/timeseries", "viewer", show, Operation(Series, query=SeriesQuery)),),
+)

@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
-from admin.api import ROUTES, Route
-from admin.openapi import document
+from admin.api import description
+from admin.routes import Route
 from tests.admin.client import Answer
 
-DOCUMENT = orjson.loads(document.document(ROUTES))
+DOCUMENT = orjson.loads(description())
 
 
 def closed(schema: Any) -> Any:

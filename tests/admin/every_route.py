@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from admin.api import Route
+from admin.routes import Route
 
 Parts = dict[str, str]
 

@@ -14,7 +14,8 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from admin.access import EVERYONE, allows
-from admin.api import ROUTES, Route
+from admin.api import ROUTES
+from admin.routes import Route
 from gateway.identity import keys
 from gateway.identity.jwts import ROLES
 from gateway.ids import uuid7

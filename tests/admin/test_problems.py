@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 from marshmallow import ValidationError
 
-from admin.api import MOST_BYTES
 from admin.problems import faults, rejection
+from admin.routes import MOST_BYTES
 from gateway.problems import Fault, Rejected
 from tests.admin.client import BASE, UUID7, Fetch, User, read
 

@@ -9,8 +9,8 @@ import orjson
 import pytest
 import yaml
 
-from admin.api import MOST_BYTES
 from admin.importing.drafts import MOST_BYTES as MOST_IMPORTED
+from admin.routes import MOST_BYTES
 from tests.admin.client import BASE, Fetch, User
 
 SCHEMES = {

@@ -9,8 +9,8 @@ import schemathesis.openapi
 from aiohttp.test_utils import TestClient
 
 from admin.access import EVERYONE
-from admin.api import ROUTES, Route
-from admin.openapi.operations import OPERATIONS
+from admin.api import ROUTES
+from admin.routes import Route
 from gateway.identity.jwts import ROLES
 from gateway.problems import KINDS
 from tests.admin.client import BASE, User, Users, read
@@ -20,10 +20,6 @@ from tests.admin.every_route import Parts, body_of, path_of
 
 def operations() -> list[tuple[Route, dict[str, Any]]]:
     return [(route, DOCUMENT["paths"][route.path][route.method.lower()]) for route in ROUTES]
-
-
-def test_every_route_has_its_operation_and_no_other_has() -> None:
-    assert {f"{route.method} {route.path}" for route in ROUTES} == OPERATIONS.keys()
 
 
 def test_document_is_valid_openapi() -> None:
@@ -49,7 +45,7 @@ def test_writes_can_be_tried_and_changes_can_be_guarded() -> None:
     for route, operation in operations():
         names = {parameter["name"] for parameter in operation["parameters"]}
         assert ("dryRun" in names) is (route.method != "GET")
-        assert route.flags <= names
+        assert route.operation.flags.keys() <= names
         assert "x-team-id" in names
 
 
