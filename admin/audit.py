@@ -102,13 +102,6 @@ async def _pages(call: Call, given: dict[str, Any]) -> AsyncGenerator[list[dict[
         before = (rows[-1]["at"], str(rows[-1]["id"]))
 
 
-def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Each field that is not the same, with its value before and after."""
-    names = dict.fromkeys((*before, *after))
-    pairs = {name: [before.get(name), after.get(name)] for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
 RESOURCE: Final = Resource(
     "audit",
     "audit",

@@ -13,9 +13,10 @@ from aiohttp import web
 from marshmallow import ValidationError, fields, post_load, pre_load, validate
 
 import sql
-from admin import audit, endpoints, hosts, plans, secrets
+from admin import endpoints, hosts, plans, secrets
 from admin.auth_config import SCHEMAS, AuthConfig
 from admin.calls import Call, answer, nothing, stale
+from admin.differences import changed
 from admin.fields import (
     MOST_MS,
     Instant,
@@ -196,7 +197,7 @@ async def make(write: Write, item: Mapping[str, Any]) -> dict[str, Any]:
     new = {"id": uuid7(), "created_by": write.call.identity.user, **stored(item)}
     await write.run(_INSERT, new)
     row = await connector(write, str(new["id"]))
-    write.log("connector.create", row["id"], audit.difference({}, SCHEMA.settings(row)))
+    write.log("connector.create", row["id"], changed({}, SCHEMA.settings(row)))
     if item["endpoints"]:
         await endpoints.add(write, row["id"], item["endpoints"], prefix="/endpoints")
     if item["secrets"]:
@@ -251,7 +252,7 @@ async def change(write: Write, row: dict[str, Any], item: Mapping[str, Any]) -> 
     """New values for the working copy of a locked connector, if they are any; answers its row."""
     if row["status"] == "published" and item["slug"] != row["slug"]:
         raise Rejected("conflict", "A published connector keeps its slug: unpublish it first.")
-    if difference := audit.difference(SCHEMA.settings(row), SCHEMA.settings(item)):
+    if difference := changed(SCHEMA.settings(row), SCHEMA.settings(item)):
         await check_move(write, row, item)
         kept = {"id": row["id"], "version": row["version"], **stored(item)}
         if await write.row(_UPDATE, kept) is None:
@@ -287,7 +288,7 @@ async def _purge(write: Write, row: Mapping[str, Any]) -> None:
         raise Rejected("conflict", "Only an archived connector can be purged: DELETE it first.")
     if await write.row(_PURGE, row["id"], row["version"]) is None:
         raise stale()
-    write.log("connector.purge", row["id"], audit.difference(SCHEMA.settings(row), {}))
+    write.log("connector.purge", row["id"], changed(SCHEMA.settings(row), {}))
 
 
 async def withdraw(write: Write, row: Mapping[str, Any], status: str, action: str) -> None:

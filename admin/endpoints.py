@@ -15,9 +15,9 @@ from aiohttp import web
 from marshmallow import ValidationError, fields, post_load, validate
 
 import sql
-from admin import audit
 from admin.auth_config import header_name, header_value
 from admin.calls import Call, TeamRows, answer, nothing, stale
+from admin.differences import changed
 from admin.fields import (
     METHODS,
     MOST_BYTES,
@@ -209,7 +209,7 @@ async def add(
     rows = [{"id": id_, **stored(item)} for id_, item in zip(ids, items, strict=True)]
     await write.run(_INSERT, connector_id, rows)
     for row in rows:
-        write.log("endpoint.create", row["id"], audit.difference({}, SCHEMA.settings(flat(row))))
+        write.log("endpoint.create", row["id"], changed({}, SCHEMA.settings(flat(row))))
     return ids
 
 
@@ -286,7 +286,7 @@ async def _change(call: Call, given: dict[str, Any], *, merge: bool) -> web.Resp
         call.expect(row["version"])
         before = SCHEMA.settings(row)
         item = SCHEMA.load(SCHEMA.merged(before, given) if merge else given)
-        if difference := audit.difference(before, SCHEMA.settings(item)):
+        if difference := changed(before, SCHEMA.settings(item)):
             others = [
                 other for other in await every(write, found["id"]) if other["id"] != row["id"]
             ]
@@ -309,7 +309,7 @@ async def delete(call: Call) -> web.Response:
         if await write.row(_DELETE, row["id"], row["version"]) is None:
             raise stale()
         await write.run(_TOUCH, found["id"])
-        write.log("endpoint.delete", row["id"], audit.difference(SCHEMA.settings(row), {}))
+        write.log("endpoint.delete", row["id"], changed(SCHEMA.settings(row), {}))
     return nothing()
 
 

@@ -14,6 +14,7 @@ from marshmallow import ValidationError, fields, validates_schema
 import sql
 from admin import audit, plans
 from admin.calls import Call, TeamRows, answer, nothing, stale
+from admin.differences import changed
 from admin.fields import Instant, Wire, choice, count, is_id, text, texts
 from admin.lists import Page, PageQuery
 from admin.references import canonical, connector_ids, object_id, unknown
@@ -147,7 +148,7 @@ async def make(write: Write, item: dict[str, Any]) -> tuple[dict[str, Any], str]
     new = {"id": uuid7(), "public_id": made.public_id, "created_by": user, **item}
     await write.run(_INSERT, new, made.digest)
     row = await _key(write, new["id"])
-    write.log("key.create", row["id"], audit.difference({}, _SCHEMA.settings(row)))
+    write.log("key.create", row["id"], changed({}, _SCHEMA.settings(row)))
     return row, made.value
 
 
@@ -172,7 +173,7 @@ async def change(
 ) -> dict[str, Any]:
     """New values for a key, if they are any; only what is `given` is checked. Answers its row."""
     item = await _resolved(write, item, given)
-    if difference := audit.difference(_SCHEMA.settings(row), _SCHEMA.settings(item)):
+    if difference := changed(_SCHEMA.settings(row), _SCHEMA.settings(item)):
         kept = {**item, "id": row["id"], "version": row["version"]}
         if await write.row(_UPDATE, kept) is None:
             raise stale()

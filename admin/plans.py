@@ -12,8 +12,8 @@ from aiohttp import web
 from marshmallow import EXCLUDE, ValidationError, fields, post_load
 
 import sql
-from admin import audit
 from admin.calls import Call, TeamRows, answer, nothing, stale
+from admin.differences import changed
 from admin.fields import MOST_BYTES, MOST_COUNT, Instant, Wire, count, is_id, matches, text, texts
 from admin.lists import Page, PageQuery
 from admin.references import connector_ids, object_id, unknown
@@ -98,7 +98,7 @@ async def ensure_first(write: Write) -> None:
     first = await write.row(_INSERT_FIRST, {**kept, "id": uuid7(), "display_name": "Default"})
     if first is not None:
         row = await _plan(write, first["id"])
-        write.log("plan.create", row["id"], audit.difference({}, _SCHEMA.settings(row)))
+        write.log("plan.create", row["id"], changed({}, _SCHEMA.settings(row)))
 
 
 async def index(call: Call) -> web.Response:
@@ -122,7 +122,7 @@ async def make(write: Write, item: Mapping[str, Any]) -> dict[str, Any]:
     new = {"id": uuid7(), **await _resolved(write, item)}
     await write.run(_INSERT, new)
     row = await _plan(write, new["id"])
-    write.log("plan.create", row["id"], audit.difference({}, _SCHEMA.settings(row)))
+    write.log("plan.create", row["id"], changed({}, _SCHEMA.settings(row)))
     return row
 
 
@@ -163,7 +163,7 @@ async def change(
         raise Rejected("conflict", fault.detail, errors=[fault])
     if connectors_given:
         item = await _resolved(write, item)
-    if difference := audit.difference(_SCHEMA.settings(row), _SCHEMA.settings(item)):
+    if difference := changed(_SCHEMA.settings(row), _SCHEMA.settings(item)):
         kept = {**item, "id": row["id"], "version": row["version"]}
         if await write.row(_UPDATE, kept) is None:
             raise stale()
@@ -212,7 +212,7 @@ async def remove(write: Write, row: Mapping[str, Any], replacement: UUID | None 
     """The end of a locked plan, whose keys go to the replacement. Raises Rejected `conflict`."""
     if row["name"] == FIRST:
         raise Rejected("conflict", "The default plan cannot be deleted.")
-    difference: dict[str, Any] = audit.difference(_SCHEMA.settings(row), {})
+    difference: dict[str, Any] = changed(_SCHEMA.settings(row), {})
     if replacement is not None:
         await write.run(_MOVE, row["id"], replacement)
         difference["replacement"] = [None, str(replacement)]

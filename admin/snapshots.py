@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from admin import connectors, endpoints
+from admin.differences import ABSENT, Difference, is_same, places
 from admin.fields import camel
-from gateway.transform.rules import pointer
 
 _NAMED: Final = 4
 """How many names a summary tells of each kind."""
-_ABSENT: Final = object()
 
 Snapshot = Mapping[str, Any]
-Path = tuple[str | int, ...]
 
 
 class Copy(NamedTuple):
@@ -28,24 +24,6 @@ class Copy(NamedTuple):
 
     connector: dict[str, Any]
     endpoints: list[dict[str, Any]]
-
-
-class Difference(NamedTuple):
-    """One place that is not the same: `op` is add, remove or replace; what is absent is None."""
-
-    op: str
-    path: Path
-    before: Any
-    after: Any
-
-    def told(self) -> dict[str, Any]:
-        """As it is on the wire."""
-        return {
-            "op": self.op,
-            "pointer": pointer(self.path),
-            "before": self.before,
-            "after": self.after,
-        }
 
 
 def freeze(row: Mapping[str, Any], own: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -101,33 +79,10 @@ def differences(before: Copy, after: Copy) -> Iterator[Difference]:
 
     Endpoints belong together by their ids, else by their names; a path has the earlier name.
     """
-    yield from _of_values(before.connector, after.connector, ())
+    yield from places(before.connector, after.connector)
     for old, new in _pairs(before.endpoints, after.endpoints):
         path = ("endpoints", (old or new or {})["name"])
-        yield from _of_values(
-            _ABSENT if old is None else old, _ABSENT if new is None else new, path
-        )
-
-
-def _of_values(before: Any, after: Any, path: Path) -> Iterator[Difference]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        for name in dict.fromkeys((*before, *after)):
-            yield from _of_values(
-                before.get(name, _ABSENT), after.get(name, _ABSENT), (*path, name)
-            )
-    elif before is _ABSENT:
-        yield Difference("add", path, None, after)
-    elif after is _ABSENT:
-        yield Difference("remove", path, before, None)
-    elif not is_same(before, after):
-        yield Difference("replace", path, before, after)
-
-
-def is_same(one: Any, other: Any) -> bool:
-    """True for equal JSON; Python takes true for 1."""
-    return orjson.dumps(one, option=orjson.OPT_SORT_KEYS) == orjson.dumps(
-        other, option=orjson.OPT_SORT_KEYS
-    )
+        yield from places(ABSENT if old is None else old, ABSENT if new is None else new, path)
 
 
 def _pairs(

@@ -13,8 +13,9 @@ from aiohttp import web
 from marshmallow import ValidationError, fields, validate
 
 import sql
-from admin import audit, connectors, endpoints, publishing, snapshots
+from admin import connectors, endpoints, publishing, snapshots
 from admin.calls import Call, TeamRows, answer, stale
+from admin.differences import changed, is_same
 from admin.fields import MOST_COUNT, Instant, Wire, count, matches, text
 from admin.references import connector, editable_connector, unknown
 from admin.routes import Operation, Resource, Route, acts, lists, shows
@@ -160,7 +161,7 @@ async def _restore(
     await connectors.check_move(write, row, was)
     await restore_endpoints(write, row, snapshots.endpoint_rows(snapshot))
     settings = connectors.SCHEMA.settings
-    if difference := audit.difference(settings(row), settings(was)):
+    if difference := changed(settings(row), settings(was)):
         kept = {"id": row["id"], "version": row["version"], **connectors.stored(was)}
         if await write.row(_UPDATE, kept) is None:
             raise stale()
@@ -177,7 +178,7 @@ async def restore_endpoints(
     """
     there = await endpoints.every(write, row["id"])
     now, then = _by_id(snapshots.copy_of(row, there)), _by_id(snapshots.copy_of(row, wanted))
-    same = {id_ for id_, entry in then.items() if snapshots.is_same(entry, now.get(id_))}
+    same = {id_ for id_, entry in then.items() if is_same(entry, now.get(id_))}
     gone = [id_ for id_ in now if id_ not in same]
     if not gone and len(same) == len(wanted):
         return False
@@ -198,7 +199,7 @@ async def restore_endpoints(
     for id_ in dict.fromkeys((*now, *then)):
         if id_ not in same:
             verb = "create" if id_ not in now else "update" if id_ in then else "delete"
-            difference = audit.difference(now.get(id_, {}), then.get(id_, {}))
+            difference = changed(now.get(id_, {}), then.get(id_, {}))
             difference.pop("id", None)
             write.log(f"endpoint.{verb}", id_, difference)
     return True

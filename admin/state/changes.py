@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from admin.differences import is_same, places
 from admin.plans import FIRST
-from admin.snapshots import Copy, differences
-from admin.state.document import Connector, Declared, Entry, brief, is_same
+from admin.state.document import Connector, Declared, Entry, brief
 from gateway.problems import Fault, Rejected
 
 _ENDS: Final = {"connector": "archive", "key": "revoke"}
@@ -42,8 +42,8 @@ class Change(NamedTuple):
             document["connector"] = self.connector
         if self.prefix is not None:
             document["keyPrefix"] = self.prefix
-        places = differences(Copy(dict(self.before), []), Copy(dict(self.after), []))
-        return {**document, "fields": [place.told() for place in places]}
+        fields = places({**self.before}, {**self.after})
+        return {**document, "fields": [place.told() for place in fields]}
 
 
 class Comparison(NamedTuple):

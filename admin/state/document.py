@@ -17,13 +17,13 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from admin import connectors, endpoints, hosts, keys, plans, secrets
 from admin.auth_config import SCHEMAS as AUTH
+from admin.differences import is_same
 from admin.fields import Instant, Pairs, Switch, Wire, count, matches, text, texts
 from admin.references import canonical
 from gateway.problems import Fault, Rejected
 from gateway.transform.rules import pointer
 
 FORMAT: Final = 1
-_LARGEST: Final = 1 << 53
 MOST_REVISION: Final = (1 << 53) - 1
 CONNECTOR: Final = connectors.SCHEMA
 ENDPOINT: Final = endpoints.SCHEMA
@@ -212,26 +212,6 @@ def brief(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in settings.items() if not is_same(value, defaults.get(name))
     }
-
-
-def is_same(one: Any, other: Any) -> bool:
-    """True for equal JSON: 1 is 1.0 and not true."""
-    if one is None or isinstance(one, str):  # as most are
-        return bool(one == other)
-    return bool(_marked(one) == _marked(other))
-
-
-def _marked(value: Any) -> Any:
-    """A value whose booleans are no numbers, and whose large numbers are those of JSON, doubles."""
-    if isinstance(value, bool):
-        return str(value), bool
-    if isinstance(value, int) and abs(value) > _LARGEST:
-        return float(value)
-    if isinstance(value, dict):
-        return {name: _marked(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return list(map(_marked, value))
-    return value
 
 
 def load(given: Mapping[str, Any], slugs: Mapping[str, str]) -> Declared:

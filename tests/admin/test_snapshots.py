@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from admin import connectors, endpoints
-from admin.snapshots import Copy, copy_of, differences, freeze, is_same, summary, thawed
+from admin.snapshots import Copy, copy_of, differences, freeze, summary, thawed
 from gateway.ids import uuid7
 from gateway.transform.compiling import compile_connector
 
@@ -68,21 +66,6 @@ def test_mappings_differ_member_by_member_and_lists_as_a_whole() -> None:
         ("remove", "/errorMapping/500", "b", None),
         ("add", "/errorMapping/503", None, "d"),
     ]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        (1, 1, True),
-        (1, True, False),
-        (0, False, False),
-        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
-        ([1, 2], [2, 1], False),
-        (None, {}, False),
-    ],
-)
-def test_json_is_compared_as_json(one: Any, other: Any, same: bool) -> None:
-    assert is_same(one, other) is same
 
 
 def test_pointer_of_a_strange_name_is_escaped() -> None:

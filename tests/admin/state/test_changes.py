@@ -11,9 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from admin.state import document as declared
 from admin.state.changes import compare
-from admin.state.document import Connector, Declared, Entry
+from admin.state.document import Connector, Declared, Entry, load
 from gateway.problems import Rejected
 from tests.admin.client import User, Users
 from tests.admin.documents import documents
@@ -81,8 +80,8 @@ async def test_export_says_the_same_wherever_it_is_applied(
 
 @given(document=documents())
 def test_document_without_what_are_defaults_declares_the_same(document: dict[str, Any]) -> None:
-    wanted = declared.load(document, {})
-    again = declared.load(wanted.told(), {})
+    wanted = load(document, {})
+    again = load(wanted.told(), {})
 
     assert again.told() == wanted.told()
     assert again.digest() == wanted.digest()
