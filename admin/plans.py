@@ -1,4 +1,4 @@
-"""Plans: rates and quotas that keys are put on. A team's first, named default, makes itself."""
+"""Plans: rates and quotas that keys are put on. Whoever asks for a team's plans finds one named default."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from gateway.problems import Fault, Rejected
 
 _LISTS: Final = {"newest": sql.query("plans.newest"), "name": sql.query("plans.by_name")}
 _ONE: Final = sql.query("plans.one")
+_FIRST: Final = sql.query("plans.first")
 _LOCK: Final = sql.query("plans.lock")
 _INSERT: Final = sql.query("plans.insert")
 _INSERT_FIRST: Final = sql.query("plans.insert_first")
@@ -104,6 +105,9 @@ async def ensure_first(write: Write) -> None:
 async def index(call: Call) -> web.Response:
     """GET: the team's plans."""
     page = Page.of(call, _QUERY)
+    if await call.row(_FIRST) is None:
+        async with writing(call) as write:
+            await ensure_first(write)
     rows = await call.rows(_LISTS[page.sort], page.filters, *page.values)
     return page.answer(rows, _SCHEMA.dump)
 

@@ -6,33 +6,18 @@
 -- $2 filters jsonb
 -- $3 before uuid
 -- $4 most bigint
-SELECT c.id, c.slug, c.status, c.display_name, c.tags, c.definition, c.version,
-    c.published_version, c.created_by, c.created_at, c.updated_at, c.published_at,
-    (
-        SELECT count(*)
-        FROM connector_endpoint AS e
-        WHERE e.connector_id = c.id AND e.team_id = c.team_id
-    ) AS endpoint_count,
-    COALESCE((
-        SELECT h.status
-        FROM gateway_health AS h
-        WHERE h.connector_id = c.id AND h.valid_until > now()
-    ), 'unknown') AS health
-FROM service_connector AS c
-WHERE c.team_id = $1
-    AND c.id < $3
-    AND COALESCE(c.status = $2::jsonb ->> 'status', c.status <> 'archived')
-    AND ($2::jsonb ->> 'tag' IS NULL OR $2::jsonb ->> 'tag' = ANY (c.tags))
-    AND ($2::jsonb ->> 'health' IS NULL OR $2::jsonb ->> 'health' = COALESCE((
-        SELECT h.status
-        FROM gateway_health AS h
-        WHERE h.connector_id = c.id AND h.valid_until > now()
-    ), 'unknown'))
+SELECT *
+FROM listed_connector
+WHERE team_id = $1
+    AND id < $3
+    AND COALESCE(status = $2::jsonb ->> 'status', status <> 'archived')
+    AND ($2::jsonb ->> 'tag' IS NULL OR $2::jsonb ->> 'tag' = ANY (tags))
+    AND ($2::jsonb ->> 'health' IS NULL OR health = $2::jsonb ->> 'health')
     AND COALESCE(position(
         lower($2::jsonb ->> 'q')
-        IN lower(concat_ws(' ', c.slug, c.display_name, c.definition ->> 'upstream_base_url'))
+        IN lower(concat_ws(' ', slug, display_name, definition ->> 'upstream_base_url'))
     ) > 0, true)
-ORDER BY c.id DESC
+ORDER BY id DESC
 LIMIT $4;
 
 -- name: by_name
@@ -42,34 +27,18 @@ LIMIT $4;
 -- $3 after_name text
 -- $4 after uuid
 -- $5 most bigint
-SELECT c.id, c.slug, c.status, c.display_name, c.tags, c.definition, c.version,
-    c.published_version, c.created_by, c.created_at, c.updated_at, c.published_at,
-    (
-        SELECT count(*)
-        FROM connector_endpoint AS e
-        WHERE e.connector_id = c.id AND e.team_id = c.team_id
-    ) AS endpoint_count,
-    COALESCE((
-        SELECT h.status
-        FROM gateway_health AS h
-        WHERE h.connector_id = c.id AND h.valid_until > now()
-    ), 'unknown') AS health,
-    lower(c.display_name) AS sort_name
-FROM service_connector AS c
-WHERE c.team_id = $1
-    AND (lower(c.display_name), c.id) > ($3, $4)
-    AND COALESCE(c.status = $2::jsonb ->> 'status', c.status <> 'archived')
-    AND ($2::jsonb ->> 'tag' IS NULL OR $2::jsonb ->> 'tag' = ANY (c.tags))
-    AND ($2::jsonb ->> 'health' IS NULL OR $2::jsonb ->> 'health' = COALESCE((
-        SELECT h.status
-        FROM gateway_health AS h
-        WHERE h.connector_id = c.id AND h.valid_until > now()
-    ), 'unknown'))
+SELECT *, lower(display_name) AS sort_name
+FROM listed_connector
+WHERE team_id = $1
+    AND (lower(display_name), id) > ($3, $4)
+    AND COALESCE(status = $2::jsonb ->> 'status', status <> 'archived')
+    AND ($2::jsonb ->> 'tag' IS NULL OR $2::jsonb ->> 'tag' = ANY (tags))
+    AND ($2::jsonb ->> 'health' IS NULL OR health = $2::jsonb ->> 'health')
     AND COALESCE(position(
         lower($2::jsonb ->> 'q')
-        IN lower(concat_ws(' ', c.slug, c.display_name, c.definition ->> 'upstream_base_url'))
+        IN lower(concat_ws(' ', slug, display_name, definition ->> 'upstream_base_url'))
     ) > 0, true)
-ORDER BY lower(c.display_name), c.id
+ORDER BY lower(display_name), id
 LIMIT $5;
 
 -- name: one
@@ -77,21 +46,10 @@ LIMIT $5;
 -- $1 team_id text
 -- $2 id uuid
 -- $3 slug text
-SELECT c.id, c.slug, c.status, c.display_name, c.tags, c.definition, c.version,
-    c.published_version, c.created_by, c.created_at, c.updated_at, c.published_at,
-    (
-        SELECT count(*)
-        FROM connector_endpoint AS e
-        WHERE e.connector_id = c.id AND e.team_id = c.team_id
-    ) AS endpoint_count,
-    COALESCE((
-        SELECT h.status
-        FROM gateway_health AS h
-        WHERE h.connector_id = c.id AND h.valid_until > now()
-    ), 'unknown') AS health
-FROM service_connector AS c
-WHERE c.team_id = $1 AND (c.id = $2 OR c.slug = $3)
-ORDER BY c.status = 'archived', c.id DESC
+SELECT *
+FROM listed_connector
+WHERE team_id = $1 AND (id = $2 OR slug = $3)
+ORDER BY status = 'archived', id DESC
 LIMIT 1;
 
 -- name: lock

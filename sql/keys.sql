@@ -6,32 +6,22 @@
 -- $2 filters jsonb
 -- $3 before uuid
 -- $4 most bigint
-SELECT k.id, k.public_id, k.name, s.status, k.previous_until, k.plan_id, k.connector_ids,
-    k.allowed_endpoints, k.allowed_ips, k.expires_at, k.revoked_at, k.last_used_at, k.version,
-    k.created_by, k.created_at, k.updated_at
-FROM gateway_api_key AS k
-CROSS JOIN LATERAL (
-    SELECT CASE
-        WHEN k.revoked_at IS NOT NULL THEN 'revoked'
-        WHEN k.expires_at <= now() THEN 'expired'
-        WHEN k.previous_until > now() THEN 'rotating'
-        ELSE 'active'
-    END
-) AS s (status)
-WHERE k.team_id = $1
-    AND k.id < $3
-    AND COALESCE(s.status = $2::jsonb ->> 'status', true)
-    AND COALESCE(k.plan_id = ($2::jsonb ->> 'plan_id')::uuid, $2::jsonb ->> 'plan_id' IS NULL)
+SELECT *
+FROM listed_key
+WHERE team_id = $1
+    AND id < $3
+    AND COALESCE(status = $2::jsonb ->> 'status', true)
+    AND COALESCE(plan_id = ($2::jsonb ->> 'plan_id')::uuid, $2::jsonb ->> 'plan_id' IS NULL)
     AND (
         $2::jsonb ->> 'connector_id' IS NULL
-        OR ($2::jsonb ->> 'connector_id')::uuid = ANY (k.connector_ids)
+        OR ($2::jsonb ->> 'connector_id')::uuid = ANY (connector_ids)
     )
     AND (
         $2::jsonb ->> 'q' IS NULL
-        OR position(lower($2::jsonb ->> 'q') IN lower(k.name)) > 0
-        OR k.public_id = $2::jsonb ->> 'public_id'
+        OR position(lower($2::jsonb ->> 'q') IN lower(name)) > 0
+        OR public_id = $2::jsonb ->> 'public_id'
     )
-ORDER BY k.id DESC
+ORDER BY id DESC
 LIMIT $4;
 
 -- name: by_name
@@ -41,51 +31,31 @@ LIMIT $4;
 -- $3 after_name text
 -- $4 after uuid
 -- $5 most bigint
-SELECT k.id, k.public_id, k.name, s.status, k.previous_until, k.plan_id, k.connector_ids,
-    k.allowed_endpoints, k.allowed_ips, k.expires_at, k.revoked_at, k.last_used_at, k.version,
-    k.created_by, k.created_at, k.updated_at, lower(k.name) AS sort_name
-FROM gateway_api_key AS k
-CROSS JOIN LATERAL (
-    SELECT CASE
-        WHEN k.revoked_at IS NOT NULL THEN 'revoked'
-        WHEN k.expires_at <= now() THEN 'expired'
-        WHEN k.previous_until > now() THEN 'rotating'
-        ELSE 'active'
-    END
-) AS s (status)
-WHERE k.team_id = $1
-    AND (lower(k.name), k.id) > ($3, $4)
-    AND COALESCE(s.status = $2::jsonb ->> 'status', true)
-    AND COALESCE(k.plan_id = ($2::jsonb ->> 'plan_id')::uuid, $2::jsonb ->> 'plan_id' IS NULL)
+SELECT *, lower(name) AS sort_name
+FROM listed_key
+WHERE team_id = $1
+    AND (lower(name), id) > ($3, $4)
+    AND COALESCE(status = $2::jsonb ->> 'status', true)
+    AND COALESCE(plan_id = ($2::jsonb ->> 'plan_id')::uuid, $2::jsonb ->> 'plan_id' IS NULL)
     AND (
         $2::jsonb ->> 'connector_id' IS NULL
-        OR ($2::jsonb ->> 'connector_id')::uuid = ANY (k.connector_ids)
+        OR ($2::jsonb ->> 'connector_id')::uuid = ANY (connector_ids)
     )
     AND (
         $2::jsonb ->> 'q' IS NULL
-        OR position(lower($2::jsonb ->> 'q') IN lower(k.name)) > 0
-        OR k.public_id = $2::jsonb ->> 'public_id'
+        OR position(lower($2::jsonb ->> 'q') IN lower(name)) > 0
+        OR public_id = $2::jsonb ->> 'public_id'
     )
-ORDER BY lower(k.name), k.id
+ORDER BY lower(name), id
 LIMIT $5;
 
 -- name: one
 -- A key by its id.
 -- $1 team_id text
 -- $2 id uuid
-SELECT k.id, k.public_id, k.name, s.status, k.previous_until, k.plan_id, k.connector_ids,
-    k.allowed_endpoints, k.allowed_ips, k.expires_at, k.revoked_at, k.last_used_at, k.version,
-    k.created_by, k.created_at, k.updated_at
-FROM gateway_api_key AS k
-CROSS JOIN LATERAL (
-    SELECT CASE
-        WHEN k.revoked_at IS NOT NULL THEN 'revoked'
-        WHEN k.expires_at <= now() THEN 'expired'
-        WHEN k.previous_until > now() THEN 'rotating'
-        ELSE 'active'
-    END
-) AS s (status)
-WHERE k.team_id = $1 AND k.id = $2;
+SELECT *
+FROM listed_key
+WHERE team_id = $1 AND id = $2;
 
 -- name: lock
 -- Hold a key until the end of the transaction.

@@ -6,21 +6,14 @@
 -- $2 filters jsonb
 -- $3 before uuid
 -- $4 most bigint
-SELECT p.id, p.name, p.display_name, p.rate_limit, p.rate_window_s, p.burst_limit, p.daily_quota,
-    p.monthly_quota, p.max_concurrent, p.max_request_size, p.max_response_size,
-    p.allowed_connectors, p.time_zone, p.version, p.created_at, p.updated_at,
-    (
-        SELECT count(*)
-        FROM gateway_api_key AS k
-        WHERE k.plan_id = p.id AND k.team_id = p.team_id AND k.revoked_at IS NULL
-    ) AS key_count
-FROM gateway_plan AS p
-WHERE p.team_id = $1
-    AND p.id < $3
+SELECT *
+FROM listed_plan
+WHERE team_id = $1
+    AND id < $3
     AND COALESCE(position(
-        lower($2::jsonb ->> 'q') IN lower(concat_ws(' ', p.name, p.display_name))
+        lower($2::jsonb ->> 'q') IN lower(concat_ws(' ', name, display_name))
     ) > 0, true)
-ORDER BY p.id DESC
+ORDER BY id DESC
 LIMIT $4;
 
 -- name: by_name
@@ -30,38 +23,30 @@ LIMIT $4;
 -- $3 after_name text
 -- $4 after uuid
 -- $5 most bigint
-SELECT p.id, p.name, p.display_name, p.rate_limit, p.rate_window_s, p.burst_limit, p.daily_quota,
-    p.monthly_quota, p.max_concurrent, p.max_request_size, p.max_response_size,
-    p.allowed_connectors, p.time_zone, p.version, p.created_at, p.updated_at,
-    (
-        SELECT count(*)
-        FROM gateway_api_key AS k
-        WHERE k.plan_id = p.id AND k.team_id = p.team_id AND k.revoked_at IS NULL
-    ) AS key_count,
-    lower(p.name) AS sort_name
-FROM gateway_plan AS p
-WHERE p.team_id = $1
-    AND (lower(p.name), p.id) > ($3, $4)
+SELECT *, lower(name) AS sort_name
+FROM listed_plan
+WHERE team_id = $1
+    AND (lower(name), id) > ($3, $4)
     AND COALESCE(position(
-        lower($2::jsonb ->> 'q') IN lower(concat_ws(' ', p.name, p.display_name))
+        lower($2::jsonb ->> 'q') IN lower(concat_ws(' ', name, display_name))
     ) > 0, true)
-ORDER BY lower(p.name), p.id
+ORDER BY lower(name), id
 LIMIT $5;
 
 -- name: one
 -- A plan by its id.
 -- $1 team_id text
 -- $2 id uuid
-SELECT p.id, p.name, p.display_name, p.rate_limit, p.rate_window_s, p.burst_limit, p.daily_quota,
-    p.monthly_quota, p.max_concurrent, p.max_request_size, p.max_response_size,
-    p.allowed_connectors, p.time_zone, p.version, p.created_at, p.updated_at,
-    (
-        SELECT count(*)
-        FROM gateway_api_key AS k
-        WHERE k.plan_id = p.id AND k.team_id = p.team_id AND k.revoked_at IS NULL
-    ) AS key_count
-FROM gateway_plan AS p
-WHERE p.team_id = $1 AND p.id = $2;
+SELECT *
+FROM listed_plan
+WHERE team_id = $1 AND id = $2;
+
+-- name: first
+-- A team's plan named default.
+-- $1 team_id text
+SELECT id
+FROM gateway_plan
+WHERE team_id = $1 AND name = 'default';
 
 -- name: lock
 -- Hold a plan until the end of the transaction: nobody else changes it or puts a key on it.

@@ -102,8 +102,10 @@ def test_every_query_is_used() -> None:
 async def test_every_query_keeps_to_a_team_or_says_why_not(
     connection: asyncpg.Connection,
 ) -> None:
-    tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1", SCHEMA)
-    owned = {table["tablename"] for table in tables} - SHARED.keys()
+    tables = await connection.fetch(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = $1", SCHEMA
+    )
+    owned = {table["table_name"] for table in tables} - SHARED.keys()
     faults = [
         name
         for name, text in sql.queries().items()

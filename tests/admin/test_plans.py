@@ -95,6 +95,42 @@ async def test_default_plan_is_made_once_and_stays(admin: User) -> None:
     assert (await admin.get(path)).json["rateLimit"] == 7
 
 
+async def test_default_plan_is_there_before_anything_is_written(
+    admin: User, viewer: User, fetch: Fetch
+) -> None:
+    lists = await asyncio.gather(*(viewer.get(f"/plans?q={q}") for q in ("", "DEF", "def", "")))
+    ((plan,), *others) = [answer.json["items"] for answer in lists]
+    assert (plan["name"], plan["keyCount"], plan["version"]) == ("default", 0, 1)
+    assert others == [[plan]] * 3
+    path = f"/plans/{plan['id']}"
+    shown = await viewer.get(path)
+    assert shown.json == plan
+    changed = await admin.patch(path, {"rateLimit": 7}, If_Match=shown.etag)
+    assert (changed.status, changed.json["rateLimit"]) == (200, 7)
+    assert (await viewer.get("/plans")).json["items"] == [changed.json]
+    acts = await fetch("SELECT actor, action FROM audit_log ORDER BY id")
+    assert [(act["actor"], act["action"]) for act in acts] == [
+        ("vic", "plan.create"),
+        ("ana", "plan.update"),
+    ]
+
+
+async def test_default_plan_counts_the_keys_without_a_plan(admin: User, stranger: User) -> None:
+    gold = (await admin.post("/plans", {"name": "gold"})).json["id"]
+    await stranger.post("/keys", {"name": "theirs"})
+    await admin.post("/keys", {"name": "a", "planId": gold})
+    await admin.post("/keys", {"name": "b"})
+    gone = (await admin.post("/keys", {"name": "c"})).json["id"]
+    default = next(p["id"] for p in await admin.all("/plans") if p["name"] == "default")
+    await admin.post("/keys", {"name": "d", "planId": default})
+    await admin.delete(f"/keys/{gone}")
+
+    for sort in ("newest", "name"):
+        plans = {plan["name"]: plan["keyCount"] for plan in await admin.all(f"/plans?sort={sort}")}
+        assert plans == {"default": 2, "gold": 1}
+    assert (await admin.get(f"/plans/{default}")).json["keyCount"] == 2
+
+
 async def test_taken_name_is_a_conflict_at_the_field(admin: User) -> None:
     await admin.post("/plans", {"name": "gold"})
     other = (await admin.post("/plans", {"name": "silver"})).json["id"]
