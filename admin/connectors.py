@@ -69,10 +69,10 @@ def _free_slug(slug: str) -> None:
 @says(format="uri", pattern="^https?://")
 def _web_page(url: str) -> None:
     if not url.startswith(("https://", "http://")) or not url.isprintable() or " " in url:
-        raise ValidationError("Not an http or https URL.")
+        raise ValidationError("Not an http or https URL, such as https://example.com/docs.")
 
 
-_PATH: Final = matches(r'/[!-"$-~]*', "Not a path: a slash and printable ASCII.")
+_PATH: Final = matches(r'/[!-"$-~]*', "Not a path such as /health: a slash and printable ASCII.")
 _SLUG: Final = matches(
     r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]", "Not a slug: 2 to 64 of a-z 0-9 -, no hyphen at an end."
 )
@@ -103,9 +103,9 @@ class ConnectorSchema(Wire):
     allowed_hosts = texts(text(253, least=1, rules=(hosts.check_allowed_host,)), 32)
     auth_type = choice(tuple(SCHEMAS), load_default=_DEFAULT.auth_type)
     auth_config = AuthConfig(load_default=dict)
-    default_timeout = count(1, MOST_MS, load_default=_DEFAULT.default_timeout)
-    connect_timeout = count(1, MOST_MS, load_default=_DEFAULT.connect_timeout)
-    idle_timeout = count(1, MOST_MS, load_default=_DEFAULT.idle_timeout)
+    default_timeout = count(1, MOST_MS, "milliseconds", load_default=_DEFAULT.default_timeout)
+    connect_timeout = count(1, MOST_MS, "milliseconds", load_default=_DEFAULT.connect_timeout)
+    idle_timeout = count(1, MOST_MS, "milliseconds", load_default=_DEFAULT.idle_timeout)
     health_check_path = text(512, rules=(_PATH,), load_default=_DEFAULT.health_check_path)
     response_mode = choice(("raw", "envelope"), load_default=_DEFAULT.response_mode)
     streaming_enabled = Switch(load_default=_DEFAULT.streaming_enabled)

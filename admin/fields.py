@@ -6,8 +6,9 @@ where they are not.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,6 +19,8 @@ MOST_MS: Final = 3_600_000
 MOST_BYTES: Final = 1 << 40
 MOST_COUNT: Final = (1 << 31) - 1
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_SUCH_AS: Final = {"milliseconds": 30_000, "seconds": 60, "bytes": 1_048_576}
+_STRANGE: Final = "Unknown field."
 _ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 _RFC3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[+-]\d\d:\d\d)"
@@ -33,6 +36,13 @@ def camel(name: str) -> str:
     """`upstream_base_url` as it is on the wire: `upstreamBaseUrl`."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
+
+
+def near(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant: cases, hyphens and underscores make no difference."""
+    plain = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(re.sub("[_-]", "", name).lower(), plain, 1)
+    return plain[found[0]] if found else None
 
 
 def sentence(fault: Exception) -> str:
@@ -67,7 +77,7 @@ class Wire(Schema):
         unknown = RAISE
 
     error_messages = {  # noqa: RUF012 - as marshmallow declares it
-        "unknown": "Unknown or read-only field.",
+        "unknown": _STRANGE,
         "type": "Not an object.",
     }
 
@@ -75,6 +85,18 @@ class Wire(Schema):
         """Give a field its name on the wire."""
         if field_obj.data_key is None:
             field_obj.data_key = camel(field_name)
+
+    def handle_error(self, error: ValidationError, data: Any, *, many: bool, **kwargs: Any) -> None:
+        """Say more of a field that is not taken: that it can only be read, or what was meant."""
+        messages: Any = error.messages
+        for name in [name for name, found in messages.items() if found == [_STRANGE]]:
+            messages[name] = [self._strange(str(name))]
+
+    def _strange(self, name: str) -> str:
+        if any(name == field.data_key for field in self.dump_fields.values()):
+            return "Read-only field: leave it out."
+        meant = near(name, [str(field.data_key) for field in self.load_fields.values()])
+        return _STRANGE if meant is None else f'Unknown field; did you mean "{meant}"?'
 
     def settings(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What a client may set, as it stands in a row, in the wire's terms."""
@@ -108,6 +130,8 @@ class Place(Wire):
 class Switch(fields.Boolean):
     """true or false, and nothing that resembles them."""
 
+    default_error_messages = {"invalid": "Not true or false."}  # noqa: RUF012 - as marshmallow declares it
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
         if not isinstance(value, bool):
             raise self.make_error("invalid", input=value)
@@ -135,6 +159,8 @@ class Instant(fields.AwareDateTime):
 class Pairs(fields.Dict):
     """Names with values; a fault points to its pair."""
 
+    default_error_messages = {"invalid": "Not an object of names and values."}  # noqa: RUF012 - as marshmallow declares it
+
     def _deserialize(
         self, value: Any, attr: str | None, data: Any, **kwargs: Any
     ) -> dict[Any, Any]:
@@ -152,23 +178,31 @@ def text(
     most: int, *, least: int = 0, rules: tuple[Any, ...] = (), **options: Any
 ) -> fields.String:
     """Text of `least` to `most` characters that keeps some rules."""
+    options["error_messages"] = {"invalid": "Not a text."}
     return fields.String(validate=[validate.Length(least, most), *rules], **options)
 
 
-def choice(names: tuple[str, ...], **options: Any) -> fields.String:
-    """One of these texts."""
-    return fields.String(validate=validate.OneOf(names), **options)
+def choice(names: tuple[str, ...], *, hint: str = "", **options: Any) -> fields.String:
+    """One of these texts; `hint` goes with the refusal of another."""
+    said = f"Must be one of: {', '.join(names)}. {hint}".rstrip()
+    return fields.String(
+        validate=validate.OneOf(names, error=said), error_messages={"invalid": said}, **options
+    )
 
 
-def count(least: int, most: int, **options: Any) -> fields.Integer:
-    """An integer from `least` to `most`."""
-    options = {"strict": True, **options}
-    return fields.Integer(validate=validate.Range(least, most), **options)
+def count(least: int, most: int, unit: str = "", **options: Any) -> fields.Integer:
+    """An integer from `least` to `most`, perhaps of a unit (milliseconds, seconds, bytes)."""
+    of_what = f"an integer of {unit}" if unit else "an integer"
+    such_as = f", such as {_SUCH_AS[unit]}" if unit else ""
+    said = f"Not {of_what} from {least} to {most}{such_as}."
+    options = {"strict": True, "error_messages": {"invalid": said, "too_large": said}, **options}
+    return fields.Integer(validate=validate.Range(least, most, error=said), **options)
 
 
 def texts(of: fields.Field[Any], most: int, **options: Any) -> fields.List[Any]:
     """At most so many texts, each once."""
-    options = {"load_default": list, **options}
+    said = {"invalid": "Not a list."}
+    options = {"load_default": list, "error_messages": said, **options}
     return fields.List(of, validate=[validate.Length(max=most), each_once], **options)
 
 
@@ -185,5 +219,8 @@ def matches(pattern: str, detail: str) -> validate.Regexp:
 @says(uniqueItems=True)
 def each_once(values: list[Any]) -> None:
     """Raises ValidationError for a list with something twice."""
-    if len(set(values)) < len(values):
-        raise ValidationError("Has something twice.")
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise ValidationError(f"Has {value!r} twice.")
+        seen.add(value)

@@ -11,13 +11,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from aiohttp import web
-from marshmallow import fields, validate
+from marshmallow import fields
 
 import sql
 from admin.allowances import Allowance
 from admin.calls import Call, answer
 from admin.connectors import HEALTHS
-from admin.fields import Instant, Switch, Wire, choice, text
+from admin.fields import Instant, Switch, Wire, choice, count, text
 from admin.lists import Page, PageQuery
 from admin.references import connector
 from admin.routes import Operation, Resource, Route, lists
@@ -125,7 +125,7 @@ class HealthQuery(PageQuery):
 class HistoryQuery(Wire):
     """Which page of the checks: `cursor` is the `nextCursor` of the page before."""
 
-    limit = fields.Integer(validate=validate.Range(1, 100), load_default=50)
+    limit = count(1, 100, strict=False, load_default=50)
     cursor = fields.UUID(load_default=_LAST)
 
 

@@ -50,7 +50,7 @@ def check_base_url(text: str) -> None:
     except ValueError:
         raise ValidationError("Not a URL with a valid host and port.") from None
     if parts.scheme not in _PORTS:
-        raise ValidationError("The scheme must be http or https.")
+        raise ValidationError("The scheme must be http or https, as in https://api.example.com.")
     if "@" in parts.netloc:
         raise ValidationError("A URL with a user name or password is not taken: use secrets.")
     if "?" in text or "#" in text:

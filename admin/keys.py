@@ -109,7 +109,7 @@ class KeyQuery(PageQuery):
 class Rotation(Wire):
     """For how long the old value still works."""
 
-    grace_seconds = count(0, LONGEST_GRACE_S, load_default=0)
+    grace_seconds = count(0, LONGEST_GRACE_S, "seconds", load_default=0)
 
 
 _SCHEMA: Final = KeySchema()

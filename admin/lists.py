@@ -14,10 +14,10 @@ from uuid import UUID
 
 import orjson
 from aiohttp import web
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError
 
 from admin.calls import Call, answer
-from admin.fields import Wire, choice, is_id, text
+from admin.fields import Wire, choice, count, is_id, text
 
 _FIRST: Final = UUID(int=0)
 _LAST: Final = UUID(int=(1 << 128) - 1)
@@ -28,7 +28,7 @@ class PageQuery(Wire):
 
     q = text(200)
     sort = choice(("newest", "name"), load_default="newest")
-    limit = fields.Integer(validate=validate.Range(1, 100), load_default=20)
+    limit = count(1, 100, strict=False, load_default=20)
     cursor = text(1000)
 
 

@@ -46,7 +46,9 @@ def _known_zone(name: str) -> None:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # unknown; a path; a folder of the database
-        raise ValidationError("Not a time zone of the IANA database.") from None
+        raise ValidationError(
+            "Not a time zone of the IANA database, such as Europe/Berlin."
+        ) from None
 
 
 class PlanSchema(Wire):
@@ -61,14 +63,14 @@ class PlanSchema(Wire):
     display_name = text(128, least=1)
     rate_limit = count(0, MOST_COUNT, load_default=_DEFAULT.rate_limit)
     rate_window = count(
-        1, _MOST_WINDOW_S, attribute="rate_window_s", load_default=_DEFAULT.rate_window_s
+        1, _MOST_WINDOW_S, "seconds", attribute="rate_window_s", load_default=_DEFAULT.rate_window_s
     )
     burst_limit = count(1, MOST_COUNT, load_default=_DEFAULT.burst_limit)
     daily_quota = count(0, _MOST_QUOTA, load_default=_DEFAULT.daily_quota, allow_none=True)
     monthly_quota = count(0, _MOST_QUOTA, load_default=_DEFAULT.monthly_quota, allow_none=True)
     max_concurrent = count(0, MOST_COUNT, load_default=_DEFAULT.max_concurrent)
-    max_request_size = count(0, MOST_BYTES, load_default=_DEFAULT.max_request_size)
-    max_response_size = count(0, MOST_BYTES, load_default=_DEFAULT.max_response_size)
+    max_request_size = count(0, MOST_BYTES, "bytes", load_default=_DEFAULT.max_request_size)
+    max_response_size = count(0, MOST_BYTES, "bytes", load_default=_DEFAULT.max_response_size)
     allowed_connectors = texts(text(64, least=1), 1000)
     time_zone = text(64, least=1, rules=(_known_zone,), load_default=_DEFAULT.time_zone)
     key_count = fields.Integer(dump_only=True)

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError
 
 from admin.calls import Call, answer
-from admin.fields import Instant, Wire, text
+from admin.fields import Instant, Wire, count, text
 
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -28,7 +28,7 @@ class TimelineQuery(Wire):
 
     since = Instant(data_key="from", load_default=None)
     until = Instant(data_key="to", load_default=None)
-    limit = fields.Integer(validate=validate.Range(1, 100), load_default=20)
+    limit = count(1, 100, strict=False, load_default=20)
     cursor = text(1000)
 
 

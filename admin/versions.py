@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aiohttp import web
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError, fields
 
 import sql
 from admin import connectors, endpoints, publishing, snapshots
@@ -66,8 +66,8 @@ class DiffQuery(Wire):
 class VersionQuery(Wire):
     """Which page of the list."""
 
-    limit = fields.Integer(validate=validate.Range(1, 100), load_default=20)
-    cursor = fields.Integer(validate=validate.Range(1, MOST_COUNT), load_default=MOST_COUNT)
+    limit = count(1, 100, strict=False, load_default=20)
+    cursor = count(1, MOST_COUNT, strict=False, load_default=MOST_COUNT)
 
 
 class Rollback(Wire):

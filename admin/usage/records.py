@@ -46,7 +46,7 @@ class RecordQuery(TimelineQuery, Traffic):
 
     method = text(32, least=1)
     request_id = text(128, rules=(_ID_PART,))
-    min_ms = count(0, _MOST_MS, strict=False)
+    min_ms = count(0, _MOST_MS, "milliseconds", strict=False)
 
 
 class RecordSchema(Wire):

@@ -87,7 +87,10 @@ def _segment(part: str) -> Segment:
             raise PatternFault(f"nothing may follow :{name}*")
         return Segment(end or "", name, bool(star))
     if not _LITERAL(part):
-        raise PatternFault(f"{quoted(part)} is neither a literal segment nor :name nor :name*")
+        raise PatternFault(
+            f"{quoted(part)} is neither a literal segment nor a parameter, as in /users/:id, or :rest* for"
+            " all that is left of a path"
+        )
     return Segment(part)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from marshmallow import ValidationError
 
 from admin.endpoints import EndpointSchema
 from gateway.model import EndpointDefinition
@@ -287,3 +288,26 @@ async def test_list_is_searched(admin: User) -> None:
     assert await names("") == ["find-more", "find"]
     assert await names("?sort=name") == ["find", "find-more"]
     assert await names("?q=more/") == ["find-more"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("method", "ANY", "For several, make an endpoint for each."),
+        ("method", "*", "GET, HEAD, POST, PUT, PATCH, DELETE"),
+        ("path", "/users/{id}", "as in /users/:id"),
+        ("path", "/files/*", ":rest*"),
+        ("timeout", "30s", "an integer of milliseconds"),
+        ("cacheTtl", "1h", "an integer of seconds"),
+        ("maxRequestSize", "1MB", "an integer of bytes"),
+        ("methods", ["GET"], 'did you mean "method"?'),
+    ],
+)
+def test_what_others_write_is_refused_with_what_is_written_here(
+    field: str, value: Any, said: str
+) -> None:
+    body = {"name": "find", "method": "GET", "path": "/find", field: value}
+    with pytest.raises(ValidationError) as caught:
+        EndpointSchema().load(body)
+    messages: Any = caught.value.messages
+    assert said in messages[field][0]

@@ -151,3 +151,47 @@ def test_rule_is_its_check_and_says_what_json_schema_can() -> None:
     begins_with_a("ab")
     with pytest.raises(ValidationError):
         begins_with_a("b")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("some_name", "x", 'Unknown field; did you mean "someName"?'),
+        ("howmany", 3, 'Unknown field; did you mean "howMany"?'),
+        ("zzz", 3, "Unknown field."),
+        ("version", 3, "Read-only field: leave it out."),
+        ("howMany", "3", "Not an integer from 0 to 10."),
+        ("howMany", 11, "Not an integer from 0 to 10."),
+        ("isOn", "yes", "Not true or false."),
+        ("words", "a", "Not a list."),
+        ("words", ["a", "a"], "Has 'a' twice."),
+        ("headers", ["a"], "Not an object of names and values."),
+        ("someName", 5, "Not a text."),
+    ],
+)
+def test_refusal_says_what_would_be_right(name: str, value: Any, said: str) -> None:
+    assert refusals({name: value}) == {name: [said]}
+
+
+def test_strange_member_of_a_nested_object_is_named_there() -> None:
+    class Outer(Wire):
+        """Holds the sample."""
+
+        inner = fields.Nested(Sample)
+
+    with pytest.raises(ValidationError) as caught:
+        Outer().load({"inner": {"someName": "x", "quotas": 1, "version": 2}})
+    assert caught.value.messages == {
+        "inner": {
+            "quotas": ['Unknown field; did you mean "quota"?'],
+            "version": ["Read-only field: leave it out."],
+        }
+    }
+
+
+@pytest.mark.parametrize("given", ["30s", 30.5, 0, -1, 10**9, 10**30])
+def test_time_is_refused_with_its_unit_and_an_example(given: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        count(1, 3_600_000, "milliseconds").deserialize(given)
+    said = "Not an integer of milliseconds from 1 to 3600000, such as 30000."
+    assert caught.value.messages == [said]
