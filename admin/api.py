@@ -26,7 +26,7 @@ from admin import (
     versions,
 )
 from admin.access import EVERYONE, OPEN, authenticated
-from admin.calls import Call
+from admin.calls import Call, unless_known
 from admin.control import CONTROL, Control
 from admin.explain import explanations
 from admin.fields import Wire
@@ -103,7 +103,8 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
         call = Call.of(request, route.role)
         if route.method != "GET":
             _check_query(call, flags, values)
-        return await route.handler(call)
+            return await route.handler(call)
+        return unless_known(call, await route.handler(call))
 
     return serve
 

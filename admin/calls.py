@@ -6,6 +6,8 @@ Statements run through a call get the team as $1, so that no handler can forget 
 from __future__ import annotations
 
 import asyncio
+import re
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -21,6 +23,7 @@ from gateway.identity.jwts import Identity
 from gateway.problems import Fault, Rejected
 
 YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
+_TAGS: Final = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"').findall
 _DEEPEST: Final = 64
 _MUCH: Final = 64 << 10
 """From how many bytes on a body is read beside the event loop."""
@@ -71,11 +74,23 @@ class Call:
             )
 
     def expect(self, version: int | str) -> None:
-        """Honour If-Match (RFC 9110 13.1.1). Raises Rejected `precondition_failed`."""
-        given = ",".join(self.request.headers.getall("If-Match", []))
-        tags = [tag.strip() for tag in given.split(",")]
-        if given and "*" not in tags and etag(version) not in tags:
+        """Honour If-Match (RFC 9110 13.1.1). Raises Rejected `precondition_failed`.
+
+        Of a tag its version counts, not what else the answer showed that it was sent with.
+        """
+        given, tags = self._tags("If-Match")
+        if given and given != "*" and str(version) not in {_version(tag) for tag in tags}:
             raise stale()
+
+    def is_known(self, tag: str) -> bool:
+        """Whether If-None-Match has this tag, compared weakly (RFC 9110 13.1.2)."""
+        given, tags = self._tags("If-None-Match")
+        return given == "*" or tag in {each.removeprefix("W/") for each in tags}
+
+    def _tags(self, name: str) -> tuple[str, list[str]]:
+        """A field of the request, and the entity tags in it."""
+        given = ",".join(self.request.headers.getall(name, [])).strip()
+        return given, _TAGS(given)
 
     def flag(self, name: str) -> bool:
         """A query parameter that is true or false. Raises Rejected `validation_failed`."""
@@ -130,9 +145,17 @@ class Call:
 AdminHandler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
-def etag(version: int | str) -> str:
-    """The strong entity tag of a version or a digest (RFC 9110 8.8.3)."""
-    return f'"{version}"'
+def etag(version: int | str, content: bytes) -> str:
+    """The strong entity tag (RFC 9110 8.8.3) of a digest, or of a version and what is answered.
+
+    An answer may also show what makes no new version, such as a connector's health.
+    """
+    return f'"{version}"' if isinstance(version, str) else f'"{version}-{zlib.crc32(content):08x}"'
+
+
+def _version(tag: str) -> str:
+    """The version or digest in a strong tag; empty for a weak one."""
+    return tag[1:-1].partition("-")[0] if tag.startswith('"') else ""
 
 
 def stale() -> Rejected:
@@ -146,14 +169,23 @@ def answer(
     document: Any, *, status: int = 200, version: int | str | None = None, location: str = ""
 ) -> web.Response:
     """A JSON answer. `location` is relative to the request, so that any path prefix stays."""
-    headers = {"ETag": etag(version)} if version is not None else {}
+    content = orjson.dumps(document)
+    headers = {"ETag": etag(version, content)} if version is not None else {}
     if location:
         headers["Location"] = location
     return web.Response(
         status=status,
-        body=orjson.dumps(document),
+        body=content,
         content_type="application/json",
         headers=headers,
+    )
+
+
+def unless_known(call: Call, response: web.StreamResponse) -> web.StreamResponse:
+    """The answer to a read: 304 when the caller has it already (RFC 9110 15.4.5)."""
+    tag = response.headers.get("ETag", "")
+    return (
+        web.Response(status=304, headers={"ETag": tag}) if tag and call.is_known(tag) else response
     )
 
 

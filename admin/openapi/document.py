@@ -34,6 +34,8 @@ for (it may be left out when the token holds one team). Gateway keys (`gw_…`) 
 412 and nothing has changed. PUT replaces everything, PATCH what is given; null clears a field.
 `?dryRun=true` does everything but keep it.
 
+**Reads** that have an `ETag` answer 304 when `If-None-Match` has it.
+
 **Lists** come in pages: ask again with `nextCursor` as `cursor` until it is null.
 
 **Errors** are `application/problem+json` (RFC 9457) with a stable `code`; `errors` points into the body.
@@ -55,6 +57,13 @@ _IF_MATCH: Final = {
     "name": "If-Match",
     "in": "header",
     "description": "The ETag of the version that this shall change.",
+    "schema": {"type": "string"},
+    "example": '"7"',
+}
+_IF_NONE_MATCH: Final = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "ETags of what is there already: when one is still right, the answer is 304.",
     "schema": {"type": "string"},
     "example": '"7"',
 }
@@ -225,6 +234,8 @@ class _Writer:
                 made.append({"name": flag, "in": "query", "description": about, "schema": switch})
         if said.if_match:
             made.append(_IF_MATCH)
+        if said.etag and route.method == "GET":
+            made.append(_IF_NONE_MATCH)
         return [*made, _TEAM]
 
     def _body(self, of: Any) -> dict[str, Any]:
@@ -258,6 +269,9 @@ class _Writer:
             schema = {} if said.answer is None else {"schema": self._answer(said.answer)}
             good["content"] = dict.fromkeys(said.media_types, schema)
         made = {str(said.status): good}
+        if said.etag and self._route.method == "GET":
+            phrase = HTTPStatus(304).phrase
+            made["304"] = {"description": phrase, "headers": headers}
         for status, shape in said.also:
             content = {"application/json": {"schema": self._answer(shape)}}
             phrase = HTTPStatus(status).phrase

@@ -46,6 +46,11 @@ class Answer:
         return str(self.headers["ETag"])
 
     @property
+    def version(self) -> int:
+        """The version in the ETag."""
+        return int(self.etag.strip('"').partition("-")[0])
+
+    @property
     def pointers(self) -> list[str]:
         """Where the faults of a problem are."""
         return [error["pointer"] for error in self.json["errors"]]

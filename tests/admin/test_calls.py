@@ -73,7 +73,7 @@ async def test_secret_of_an_odd_name_is_unknown(admin: User, make_connector: Mak
 
 async def test_if_match_is_compared_strongly(admin: User) -> None:
     made = await admin.post("/plans", {"name": "gold"})
-    assert made.etag == '"1"'
+    assert made.version == 1
     path = f"/plans/{made.json['id']}"
     for header in ('"2"', 'W/"1"', "1", '""', '"2", W/"1"'):
         answer = await admin.patch(path, {"rateLimit": 1}, If_Match=header)
@@ -81,6 +81,63 @@ async def test_if_match_is_compared_strongly(admin: User) -> None:
     for number, header in enumerate(('"1"', "*", '"7", "3"'), 1):
         answer = await admin.patch(path, {"rateLimit": number}, If_Match=header)
         assert (answer.status, answer.json["version"]) == (200, number + 1), header
+
+
+async def test_tag_of_an_answer_guards_whatever_else_it_showed(admin: User) -> None:
+    made = await admin.post("/plans", {"name": "gold"})
+    path = f"/plans/{made.json['id']}"
+    await admin.post("/keys", {"name": "app", "planId": made.json["id"]})
+
+    shown = await admin.get(path)
+    assert (shown.json["version"], shown.json["keyCount"]) == (1, 1)
+    assert shown.etag != made.etag
+    assert (await admin.patch(path, {"rateLimit": 1}, If_Match=made.etag)).status == 200
+    assert (await admin.patch(path, {"rateLimit": 2}, If_Match=shown.etag)).status == 412
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_read_of_what_is_known_is_304(method: str, admin: User, make_connector: Make) -> None:
+    connector = await make_connector()
+    key = (await admin.post("/keys", {"name": "app"})).json
+    paths = [
+        "/connectors/maps",
+        f"/connectors/maps/endpoints/{(await admin.all('/connectors/maps/endpoints'))[0]['id']}",
+        f"/connectors/{connector['id']}",
+        f"/keys/{key['id']}",
+        f"/plans/{(await admin.all('/plans'))[0]['id']}",
+        "/config/export",
+    ]
+    for path in paths:
+        tag = (await admin.get(path)).etag
+        for header in (tag, f"W/{tag}", "*", f'"a,b" , W/"x",{tag}'):
+            answer = await admin.call(method, path, If_None_Match=header)
+            assert (answer.status, answer.text, answer.etag) == (304, "", tag), (path, header)
+            assert "Content-Type" not in answer.headers
+            assert answer.headers["Cache-Control"] == "no-store"
+        for header in ('"x"', tag.strip('"'), '"*"', ""):
+            answer = await admin.call(method, path, If_None_Match=header)
+            assert (answer.status, answer.etag) == (200, tag), (path, header)
+
+
+async def test_read_of_what_has_changed_is_whole(admin: User) -> None:
+    made = (await admin.post("/plans", {"name": "gold"})).json
+    path = f"/plans/{made['id']}"
+    tag = (await admin.get(path)).etag
+    await admin.post("/keys", {"name": "app", "planId": made["id"]})
+
+    counted = await admin.get(path, If_None_Match=tag)
+    assert (counted.status, counted.json["keyCount"]) == (200, 1)
+    await admin.patch(path, {"rateLimit": 1})
+    changed = await admin.get(path, If_None_Match=f"{tag}, {counted.etag}")
+    assert (changed.status, changed.json["rateLimit"]) == (200, 1)
+
+
+async def test_condition_of_reads_is_none_of_writes_and_lists(admin: User) -> None:
+    made = await admin.post("/plans", {"name": "gold"}, If_None_Match="*")
+    assert made.status == 201
+    assert (await admin.get("/plans", If_None_Match="*")).status == 200
+    unknown = f"/plans/{made.json['id'][:-4]}0000"
+    assert (await admin.get(unknown, If_None_Match="*")).status == 404
 
 
 async def test_location_leads_to_the_object(admin: User, make_connector: Make) -> None:
