@@ -117,13 +117,16 @@ def _auth_config(self: _Converter, field: Any, ret: dict[str, Any]) -> dict[str,
 
 
 def _meaning(self: _Converter, field: Any, ret: dict[str, Any]) -> dict[str, Any]:
-    """Defaults of bodies alone; null where PATCH takes it; no words that all fields share."""
+    """Defaults of bodies alone; null where PATCH takes it; no words that all fields share.
+
+    What is one of several objects has no default: generators of clients can't choose one.
+    """
     for word in ("readOnly", "writeOnly"):
         ret.pop(word, None)
     use, default = self.use_of(field), field.load_default
     if default in (list, dict) and not field.dump_only:
         ret["default"] = default()
-    if use != "body":
+    if use != "body" or "anyOf" in ret:
         ret.pop("default", None)
     cleared = use == "patch" and field.parent is field.root and not field.required
     if cleared and not field.allow_none:
