@@ -38,9 +38,8 @@ from admin.state import applying, exporting
 from admin.templates import catalogue, export
 from admin.trials import connections
 from admin.usage import records, summary, timeseries
+from gateway.planes import ADMIN_PLANE
 from gateway.problems import Fault, Rejected
-
-BASE: Final = "/api/v1/gw/admin"
 
 RESOURCES: Final = (
     connectors.RESOURCE,
@@ -79,14 +78,14 @@ def application(control: Control) -> web.Application:
     app[document.DESCRIPTION] = description
     served_to_all: set[Any] = set(page.PAGES.values())
     for path, shown in page.PAGES.items():
-        app.router.add_get(BASE + path, shown)
+        app.router.add_get(ADMIN_PLANE + path, shown)
     for route in ROUTES:
         served = _served(route)
         if route.role == EVERYONE:
             served_to_all.add(served)
-        app.router.add_route(route.method, BASE + route.path, served)
+        app.router.add_route(route.method, ADMIN_PLANE + route.path, served)
         if route.method == "GET":
-            app.router.add_route("HEAD", BASE + route.path, served)
+            app.router.add_route("HEAD", ADMIN_PLANE + route.path, served)
     app[OPEN] = frozenset(served_to_all)
     return app
 

@@ -13,9 +13,9 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
+from gateway.planes import ADMIN_PLANE
 from gateway.problems import quoted
 
-ADMIN: Final = "/api/v1/gw/admin"
 _TIMEOUT_S: Final = 600.0
 """A document with thousands of objects takes a minute."""
 _UNIX: Final = "unix:"
@@ -81,7 +81,7 @@ class AdminClient:
         headers: Mapping[str, str],
     ) -> Answer:
         connection, prefix = _connection(self._url)
-        target = f"{prefix}{ADMIN}{path}" + (f"?{urlencode(query)}" if query else "")
+        target = f"{prefix}{ADMIN_PLANE}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
             connection.request(method, target, body, {**self._headers, **headers})
             response = connection.getresponse()

@@ -19,6 +19,7 @@ import orjson
 from gateway.demo.upstream import DemoUpstream
 from gateway.exchange import Body, Outgoing
 from gateway.identity.jwts import Tokens
+from gateway.planes import DATA_PLANE
 from gateway.settings import ReferenceSettings, Settings
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.answer import Bounds
@@ -110,7 +111,7 @@ class _Api:
             (b"Content-Type", b"application/json"),
         ]
         body = b"" if content is None else orjson.dumps(content)
-        outgoing = Outgoing(method, f"/api/v1/gw/{path}", headers, body)
+        outgoing = Outgoing(method, f"{DATA_PLANE}/{path}", headers, body)
         bounds = Bounds(30, 10, _MOST_BYTES)
         answer = await self._upstreams.send(self._target, outgoing, Body(None), bounds)
         try:

@@ -27,8 +27,9 @@ from gateway.lifecycle.embedded import Postgres
 from gateway.lifecycle.wiring import Worker
 from gateway.networks import parse_network
 from gateway.pipeline import Stage
+from gateway.planes import DATA_PLANE
 from gateway.server import listeners, status
-from gateway.server.server import DATA_PLANE, Server
+from gateway.server.server import Server
 from gateway.settings import Settings
 from gateway.tasks import Tasks
 

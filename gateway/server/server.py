@@ -28,6 +28,7 @@ from gateway.http.batching import SMALL_BYTES, WriteBatch
 from gateway.http.pieces import give_up
 from gateway.ids import Random, is_request_id, is_traceparent
 from gateway.networks import hops
+from gateway.planes import ADMIN_PLANE, DATA_PLANE, UI
 from gateway.problems import Rejected, internal
 from gateway.server.connection import CLOSE, KEEP, Connection, Done, Inbound
 from gateway.server.tunnel import Tunnels
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DATA_PLANE: Final = "/api/v1/gw"
-ADMIN_PLANE: Final = "/api/v1/gw/admin"
-UI: Final = "/ui"
 _BELOW_DATA_PLANE: Final = f"{DATA_PLANE}/"
 _ABSOLUTE: Final = re.compile(r"(?is)https?://[^/?]*(.*)").fullmatch
 
