@@ -18,6 +18,7 @@ import sql
 from admin import audit, endpoints
 from admin.calls import Call, TeamRows, answer, nothing
 from admin.fields import Instant, Pairs, Switch, Wire, says, sentence, text
+from admin.reads import Reading
 from admin.references import connector, editable_connector, unknown
 from admin.routes import Operation, Resource, Route, deletes
 from admin.targets import origins
@@ -166,14 +167,14 @@ def _kept(vault: Vault, place: Mapping[str, str], name: str, value: str) -> dict
 
 
 async def opened(
-    write: Write, row: Mapping[str, Any], needed: Iterable[str]
+    team: Reading, row: Mapping[str, Any], needed: Iterable[str]
 ) -> tuple[dict[str, str], list[Fault]]:
     """The values of secrets as callers' requests will get them, and a fault for each that is none."""
-    there = {secret["name"]: secret for secret in await write.rows(_ALL, row["id"])}
+    there = {secret["name"]: secret for secret in await team.rows(_ALL, row["id"])}
     found, faults = {}, []
     for name in needed:
         try:
-            found[name] = _open(write.call, row, name, there.get(name))
+            found[name] = _open(team.call, row, name, there.get(name))
         except VaultFault as fault:
             faults.append(Fault("/secrets" + pointer([name]), sentence(fault)))
     return found, faults

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sql
 from admin import audit
 from admin.calls import Call
+from admin.reads import Reading
 from gateway.database import UniqueViolation
 from gateway.ids import uuid7
 from gateway.problems import Fault, Rejected
@@ -32,22 +33,12 @@ class _DryRun(Exception):
     """Everything went well, and nothing of it shall stay."""
 
 
-class Write:
-    """The transaction of a call. Statements get the team as $1."""
+class Write(Reading):
+    """The transaction of a call that also writes."""
 
     def __init__(self, call: Call, connection: Connection) -> None:
-        self.call = call
-        self._connection = connection
+        super().__init__(call, connection)
         self._entries: list[audit.Entry] = []
-
-    async def row(self, statement: str, *values: Any) -> dict[str, Any] | None:
-        """The first row of a statement."""
-        row = await self._connection.fetchrow(statement, self.call.team, *values)
-        return None if row is None else dict(row)
-
-    async def rows(self, statement: str, *values: Any) -> list[dict[str, Any]]:
-        """All rows of a statement."""
-        return list(map(dict, await self._connection.fetch(statement, self.call.team, *values)))
 
     async def run(self, statement: str, *values: Any) -> None:
         """A statement without an answer."""

@@ -17,10 +17,10 @@ import sql
 from admin import keys, secrets
 from admin.calls import Call, TeamRows, answer
 from admin.fields import Wire, choice, text
+from admin.reads import reading
 from admin.references import flat
 from admin.routes import Operation, Resource, Route
 from admin.state.document import CONNECTOR, ENDPOINT, PLAN, Connector, Declared, Entry, named
-from admin.writes import Write
 from gateway import yamls
 
 _CONNECTORS: Final = sql.query("state.connectors")
@@ -168,8 +168,7 @@ async def applied(team: TeamRows, tag: str) -> tuple[int, str]:
 async def export(call: Call) -> web.Response:
     """GET: the team's connectors, plans and keys as one document that can be applied again."""
     query = _QUERY.load(call.parameters())
-    async with call.control.database.snapshot() as connection:
-        team = Write(call, connection)
+    async with reading(call) as team:
         state = await read(team, query["tag"])
         revision, _ = await applied(team, query["tag"])
     told = await asyncio.to_thread(state.declared.told)

@@ -16,12 +16,13 @@ from admin.allowances import Allowance
 from admin.calls import Call, answer
 from admin.described_requests import DescribedRequest, path_field
 from admin.fields import text
+from admin.reads import Reading, reading
 from admin.references import connector
 from admin.routes import Operation, Resource, Route
 from admin.shapes import ANYTHING, NUMBER, OBJECT, SWITCH, TEXT, perhaps, record, several
 from admin.targets import origins
 from admin.trials.trial import Asked, Trial
-from admin.writes import Write, writing
+from admin.writes import writing
 from gateway.problems import Fault, Rejected, quoted
 from gateway.transform.routes import parse
 from gateway.transform.rules import pointer
@@ -66,11 +67,11 @@ _SCHEMA: Final = DraftTrial()
 async def saved(call: Call) -> web.Response:
     """POST: test a connector's working copy."""
     request = _REQUEST.load(await call.body(optional=True))
-    async with writing(call) as write:
-        row = await connector(write, call.part("connector"))
-        own = await endpoints.every(write, row["id"])
+    async with reading(call) as team:
+        row = await connector(team, call.part("connector"))
+        own = await endpoints.every(team, row["id"])
         asked = _asked(request, own, "")
-        values, unset = await secrets.opened(write, row, asked.secret_names(row))
+        values, unset = await secrets.opened(team, row, asked.secret_names(row))
     return await _tested(call, Trial(row, asked, values, unset))
 
 
@@ -80,16 +81,16 @@ async def draft(call: Call) -> web.Response:
     row = {"id": _DRAFT, **item}
     own = [{"id": entry["name"], **entry} for entry in item["endpoints"]]
     asked = _asked(item["request"], own, "/request")
-    async with writing(call) as write:
-        values, unset = await _given(write, row, asked, item)
+    async with reading(call) as team:
+        values, unset = await _given(team, row, asked, item)
     return await _tested(call, Trial(row, asked, values, unset))
 
 
 async def _given(
-    write: Write, row: Mapping[str, Any], asked: Asked, item: Mapping[str, Any]
+    team: Reading, row: Mapping[str, Any], asked: Asked, item: Mapping[str, Any]
 ) -> tuple[dict[str, str], list[Fault]]:
     """The secrets of a draft: those in its body, and saved ones that stay where they belong."""
-    vault, needed = write.call.control.vault, asked.secret_names(row)
+    vault, needed = team.call.control.vault, asked.secret_names(row)
     known = secrets.names_of(row, item["endpoints"])
     given = secrets.given(vault, row, known, item["secrets"], "/secrets")
     values = {name: given[name] for name in needed if name in given}
@@ -99,12 +100,12 @@ async def _given(
             Fault("/secrets" + pointer([name]), f"Secret {quoted(name)} is not set.")
             for name in missing
         ]
-    kept = await connector(write, reference)
+    kept = await connector(team, reference)
     if missing and (elsewhere := origins(row) - origins(kept)):
         host = min(elsewhere)[1]
         detail = f"Saved secrets go where their own connector's requests go alone, not to {host}."
         raise ValidationError({"secretsOf": [detail]})
-    more, unset = await secrets.opened(write, kept, missing)
+    more, unset = await secrets.opened(team, kept, missing)
     return {**values, **more}, unset
 
 
