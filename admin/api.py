@@ -29,7 +29,7 @@ from admin.access import EVERYONE, OPEN, authenticated
 from admin.calls import Call, unless_known
 from admin.control import CONTROL, Control
 from admin.explain import explanations
-from admin.fields import Wire
+from admin.fields import Wire, unknown
 from admin.importing import drafts
 from admin.openapi import document, offered, page
 from admin.problems import framed
@@ -115,8 +115,11 @@ def _names(query: type[Wire] | None) -> set[str]:
 
 def _check_query(call: Call, flags: set[str], values: set[str]) -> None:
     """A misspelt `?dryRun` must not be a write."""
-    unknown = sorted(call.parameters().keys() - flags - values)
-    errors = [Fault(f"/{name}", "Unknown parameter.") for name in unknown]
+    known = flags | values
+    errors = [
+        Fault(f"/{name}", unknown("parameter", name, known))
+        for name in sorted(call.parameters().keys() - known)
+    ]
     if errors:
         raise Rejected("validation_failed", "The query has an unknown parameter.", errors=errors)
     for name in flags:

@@ -38,11 +38,14 @@ def camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-def near(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant: cases, hyphens and underscores make no difference."""
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The refusal of a strange name, with the known one that was probably meant.
+
+    Upper case, hyphens and underscores make no difference.
+    """
     plain = {each.lower(): each for each in known}
     found = difflib.get_close_matches(re.sub("[_-]", "", name).lower(), plain, 1)
-    return plain[found[0]] if found else None
+    return f'Unknown {what}; did you mean "{plain[found[0]]}"?' if found else f"Unknown {what}."
 
 
 def sentence(fault: Exception) -> str:
@@ -95,8 +98,7 @@ class Wire(Schema):
     def _strange(self, name: str) -> str:
         if any(name == field.data_key for field in self.dump_fields.values()):
             return "Read-only field: leave it out."
-        meant = near(name, [str(field.data_key) for field in self.load_fields.values()])
-        return _STRANGE if meant is None else f'Unknown field; did you mean "{meant}"?'
+        return unknown("field", name, [str(f.data_key) for f in self.load_fields.values()])
 
     def settings(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What a client may set, as it stands in a row, in the wire's terms."""

@@ -46,6 +46,7 @@ async def test_misspelt_dry_run_is_no_write(admin: User) -> None:
     answer = await admin.post("/plans?dryrun=true", {"name": "gold"})
 
     assert (answer.status, answer.pointers) == (422, ["/dryrun"])
+    assert answer.json["errors"][0]["detail"] == 'Unknown parameter; did you mean "dryRun"?'
     assert [plan["name"] for plan in await admin.all("/plans")] == ["default"]
 
 
