@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from marshmallow import RAISE, Schema, ValidationError, fields, missing, validate
 
+from gateway.problems import quoted
+
 MOST_MS: Final = 3_600_000
 MOST_BYTES: Final = 1 << 40
 MOST_COUNT: Final = (1 << 31) - 1
@@ -219,10 +221,10 @@ def matches(pattern: str, detail: str) -> validate.Regexp:
 
 
 @says(uniqueItems=True)
-def each_once(values: list[Any]) -> None:
+def each_once(values: list[str]) -> None:
     """Raises ValidationError for a list with something twice."""
     seen = set()
     for value in values:
         if value in seen:
-            raise ValidationError(f"Has {value!r} twice.")
+            raise ValidationError(f"Has {quoted(value)} twice.")
         seen.add(value)

@@ -164,7 +164,7 @@ def test_rule_is_its_check_and_says_what_json_schema_can() -> None:
         ("howMany", 11, "Not an integer from 0 to 10."),
         ("isOn", "yes", "Not true or false."),
         ("words", "a", "Not a list."),
-        ("words", ["a", "a"], "Has 'a' twice."),
+        ("words", ["a", "a"], 'Has "a" twice.'),
         ("headers", ["a"], "Not an object of names and values."),
         ("someName", 5, "Not a text."),
     ],
