@@ -33,6 +33,8 @@ settings.register_profile(
 )
 settings.load_profile("gateway")
 
+pytest_plugins = ["tests.hanging"]
+
 _QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _NUMBERS = itertools.count()
 

@@ -89,6 +89,8 @@ READS: Final = {
 """For each request, how many pages of eight kilobytes it may read."""
 
 
+pytestmark = pytest.mark.timeout(600)  # filling takes minutes on a machine with much else to do
+
 ELSEWHERE: Final = {
     "endpoints.all": "of one connector, when it is published",
     "health.checkable": "of the checker",
