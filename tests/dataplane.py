@@ -25,6 +25,7 @@ from gateway.model import Caller, Connector, Plan
 from gateway.options import load
 from gateway.problems import Rejected
 from gateway.secrets.vault import Vault
+from gateway.server.connection import Patience
 from gateway.server.server import Server
 from gateway.settings import DEFAULT_PIPELINE, Settings
 from gateway.transform.compiling import compile_connector
@@ -324,7 +325,11 @@ async def working(dsn: str, data: Path, **settings: Any) -> AsyncIterator[Worker
 
 @asynccontextmanager
 async def running(
-    dsn: str, data: Path, entries: Sequence[Any] = DEFAULT_PIPELINE, **settings: Any
+    dsn: str,
+    data: Path,
+    entries: Sequence[Any] = DEFAULT_PIPELINE,
+    patience: Patience | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway with this pipeline. At its end nothing is in flight and no socket is left."""
     async with AsyncExitStack() as stack:
@@ -334,7 +339,7 @@ async def running(
         parts = await stack.enter_async_context(AsyncExitStack())
         worker = await parts.enter_async_context(working(dsn, data, **settings))
         proceed = pipeline.build(pipeline.plan(entries), worker.runtime)
-        server = Server(proceed, None, worker.runtime.metrics)
+        server = Server(proceed, None, worker.runtime.metrics, patience=patience)
         address = await parts.enter_async_context(listening(server))
         rows = Rows(connection, worker.vault)
         yield Gateway(worker, server, address, rows, clients, parts)

@@ -1,6 +1,6 @@
 """A client's connection: aiohttp's protocol, with what it does on every request done for less.
 
-The names of aiohttp used here beyond its documentation are pinned by contract tests.
+What it takes of aiohttp beyond its documentation is told in aiohttp_inside.py.
 """
 
 from __future__ import annotations
@@ -9,31 +9,43 @@ import asyncio
 import logging
 import struct
 from contextlib import suppress
+from dataclasses import dataclass
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any, Final, Protocol, cast
 
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.http_writer import HttpVersion10, HttpVersion11
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web import RequestPayloadError
-from aiohttp.web_protocol import RequestHandler
 
 from gateway.exchange import refusal
 from gateway.http import wire
 from gateway.ids import uuid7
 from gateway.problems import Rejected
+from gateway.server.aiohttp_inside import (
+    EMPTY_PAYLOAD,
+    HttpVersion10,
+    HttpVersion11,
+    RawRequestMessage,
+    RequestHandler,
+    StreamReader,
+)
 
 log = logging.getLogger(__name__)
 
-_LINGER_S: Final = 2.0
-"""How long what a refused request still sends is read away: closing at once would cut the answer."""
-_KEEP_ALIVE_S: Final = 75.0
-_HEAD_S: Final = 10.0
-"""How long the head of a request may take from its first byte on."""
-_SLOW_READER_S: Final = 60.0
-"""How long a client may take to read what was written before the next piece."""
 _PLAIN_END: Final = b"\r\n0\r\n\r\n"
 """How a body in chunks ends that no trailer fields follow (RFC 9112 7.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client is waited for, in seconds."""
+
+    linger_s: float = 2.0
+    """What a refused request still sends is read away: closing at once would cut the answer."""
+    keep_alive_s: float = 75.0
+    """A connection is kept between its requests."""
+    head_s: float = 10.0
+    """The head of a request may take from its first byte on."""
+    slow_reader_s: float = 60.0
+    """A client may take to read what was written before the next piece."""
 
 
 class Done:
@@ -56,11 +68,16 @@ CLOSE: Final = Done(keep_alive=False)
 class Inbound:
     """A request of the data plane as aiohttp's protocol sees it: just what it touches."""
 
-    __slots__ = ("_task", "message", "payload", "protocol")
+    __slots__ = ("_patience", "_task", "message", "payload", "protocol")
 
     def __init__(
-        self, message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        patience: Patience,
     ) -> None:
+        self._patience = patience
         self.message = message
         self.payload = payload
         self.protocol = protocol
@@ -72,7 +89,7 @@ class Inbound:
         return (
             self.message.version is HttpVersion11
             and self.payload is EMPTY_PAYLOAD
-            and self.protocol._upgraded  # noqa: SLF001 - contract-tested
+            and self.protocol._upgraded  # noqa: SLF001 - see aiohttp_inside
         )
 
     @property
@@ -95,8 +112,8 @@ class Inbound:
         if not self.protocol.writing_paused:
             return
         try:
-            async with asyncio.timeout(_SLOW_READER_S):
-                await self.protocol._drain_helper()  # noqa: SLF001 - contract-tested
+            async with asyncio.timeout(self._patience.slow_reader_s):
+                await self.protocol._drain_helper()  # noqa: SLF001 - see aiohttp_inside
         except TimeoutError:
             raise ConnectionAbortedError("the client does not read") from None
 
@@ -133,20 +150,21 @@ class Owner(Protocol):
 class Connection(RequestHandler):
     """One client connection; its own error page reflects nothing of the request."""
 
-    __slots__ = ("_last", "_owner")
+    __slots__ = ("_last", "_owner", "_patience")
 
-    def __init__(self, owner: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, owner: Any, loop: asyncio.AbstractEventLoop, patience: Patience) -> None:
         super().__init__(
             owner,
             loop=loop,
             access_log=cast("Any", None),
             auto_decompress=False,
-            keepalive_timeout=_KEEP_ALIVE_S,
-            lingering_time=_LINGER_S,
+            keepalive_timeout=patience.keep_alive_s,
+            lingering_time=patience.linger_s,
             max_line_size=16_384,
             max_field_size=16_384,
         )
         self._owner: Owner = owner
+        self._patience = patience
         self._last = b""
 
     @property
@@ -210,7 +228,7 @@ class Connection(RequestHandler):
             await self._linger(inbound.payload)
         if not done.keep_alive or self._close or self._force_close:
             return False
-        self._next_keepalive_close_time = self._loop.time() + _KEEP_ALIVE_S
+        self._next_keepalive_close_time = self._loop.time() + self._patience.keep_alive_s
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(
                 self._next_keepalive_close_time, self._process_keepalive
@@ -219,7 +237,7 @@ class Connection(RequestHandler):
 
     async def _linger(self, payload: StreamReader) -> None:
         with suppress(TimeoutError, RequestPayloadError, Rejected):
-            async with asyncio.timeout(_LINGER_S):
+            async with asyncio.timeout(self._patience.linger_s):
                 while not payload.is_eof():
                     await payload.readany()
         if not payload.is_eof():
@@ -238,7 +256,7 @@ class Connection(RequestHandler):
             if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
                 _tell_broken(self._current_request)
         elif self._waiter is not None and not self._waiter.done():
-            close_time = self._loop.time() + _HEAD_S
+            close_time = self._loop.time() + self._patience.head_s
             if close_time < self._next_keepalive_close_time and self._keepalive_handle is not None:
                 self._keepalive_handle.cancel()
                 self._next_keepalive_close_time = close_time

@@ -1,8 +1,7 @@
 """The server: aiohttp's low-level one, with an exchange for each request of the data plane.
 
 The admin application shares the port: its runner's server makes and handles the requests whose
-path says so. The names of aiohttp used here beyond its documentation (`RequestHandler`'s
-`handle_error`, the five attributes of a request that it touches) are pinned by contract tests.
+path says so.
 """
 
 from __future__ import annotations
@@ -16,10 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.http_writer import HttpVersion10, HttpVersion11
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
 from gateway.exchange import Body, Exchange, Proceed, Response, refusal
@@ -30,7 +25,15 @@ from gateway.ids import Random, is_request_id, is_traceparent
 from gateway.networks import hops
 from gateway.planes import ADMIN_PLANE, DATA_PLANE, UI
 from gateway.problems import Rejected, internal
-from gateway.server.connection import CLOSE, KEEP, Connection, Done, Inbound
+from gateway.server.aiohttp_inside import (
+    EMPTY_PAYLOAD,
+    HttpVersion10,
+    HttpVersion11,
+    RawRequestMessage,
+    RequestHandler,
+    StreamReader,
+)
+from gateway.server.connection import CLOSE, KEEP, Connection, Done, Inbound, Patience
 from gateway.server.tunnel import Tunnels
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ class Server(web.Server):
         *,
         base_path: str = "",
         trusted_proxies: tuple[Network, ...] = (),
+        patience: Patience | None = None,
     ) -> None:
         super().__init__(
             cast("Any", self._handle),
@@ -69,6 +73,7 @@ class Server(web.Server):
         self._metrics = metrics
         self._base_path = base_path
         self._trusted = trusted_proxies
+        self._patience = patience or Patience()
         self._random = Random()
         self._date = wire.DateClock()
         self._batch = WriteBatch(asyncio.get_running_loop())
@@ -79,7 +84,7 @@ class Server(web.Server):
         self.draining = False
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, self._loop)
+        return Connection(self, self._loop, self._patience)
 
     def inbound(
         self, message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler
@@ -90,7 +95,7 @@ class Server(web.Server):
             return None
         if target is not message.path:
             message = message._replace(path=target)
-        return Inbound(message, payload, protocol)
+        return Inbound(message, payload, protocol, self._patience)
 
     def _receive(
         self,

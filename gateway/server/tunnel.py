@@ -12,12 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from aiohttp.streams import StreamReader
-
 from gateway.http import messages, wire
 from gateway.http.pieces import give_up
 from gateway.http.websocket import GOING_AWAY, SWITCHING, Frames
 from gateway.problems import Rejected
+from gateway.server.aiohttp_inside import StreamReader
 from gateway.upstream.answer import BROKEN, Answer
 
 if TYPE_CHECKING:

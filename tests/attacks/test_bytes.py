@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
+from gateway.server.connection import Patience
 from tests.attacks.strict import BREAKER, Received, StrictUpstream, echo, strict_upstream
 from tests.dataplane import LOOPBACK, Gateway
 from tests.loopback import Client, Message
@@ -25,10 +27,11 @@ async def strict() -> AsyncIterator[StrictUpstream]:
         yield upstream
 
 
-async def credential(running: Gateway, strict: StrictUpstream) -> bytes:
+async def credential(running: Gateway, strict: StrictUpstream, timeout_ms: int) -> bytes:
     """A connector to the upstream, and the field with a key for it."""
     await running.rows.plan()
-    await running.rows.connector(strict.url, default_timeout=2000, idle_timeout=2000)
+    times: dict[str, Any] = {"default_timeout": timeout_ms, "idle_timeout": timeout_ms}
+    await running.rows.connector(strict.url, **times)
     return f"Authorization: Bearer {await running.rows.key()}\r\n".encode()
 
 
@@ -122,11 +125,10 @@ async def assert_next_is_answered(client: Client, key: bytes) -> None:
 
 @pytest.mark.parametrize("place", REQUESTS)
 async def test_byte_in_a_request_makes_one_message_or_none(
-    gateway: Start, strict: StrictUpstream, monkeypatch: pytest.MonkeyPatch, place: str
+    gateway: Start, strict: StrictUpstream, place: str
 ) -> None:
-    monkeypatch.setattr("gateway.server.connection._LINGER_S", 0.1)
-    running = await gateway(**SETTINGS)
-    key = await credential(running, strict)
+    running = await gateway(patience=Patience(linger_s=0.1), **SETTINGS)
+    key = await credential(running, strict, 30_000)
     statuses = set()
     for byte in BYTES:
         strict.requests.clear()
@@ -155,7 +157,7 @@ async def test_byte_in_an_answer_makes_one_answer_or_a_cut_one(
 
     strict.reply = reply
     running = await gateway(**SETTINGS)
-    key = await credential(running, strict)
+    key = await credential(running, strict, 2_000)
     for byte in BYTES:
         raw = filled(ANSWERS[place], byte)
         client = await running.client()

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.streams import StreamReader
 
 from gateway.exchange import Exchange, Response
-from gateway.server import connection as inbound
+from gateway.server.connection import Connection, Patience
 from tests.loopback import chunked, request
 
 Serve = Callable[..., Awaitable[Any]]
@@ -101,13 +100,13 @@ async def test_reading_is_not_resumed_where_it_was_not_paused(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fed: list[bytes] = []
-    receive = inbound.Connection.data_received
+    receive = Connection.data_received
 
-    def record(self: inbound.Connection, data: bytes) -> None:
+    def record(self: Connection, data: bytes) -> None:
         fed.append(data)
         receive(self, data)
 
-    monkeypatch.setattr(inbound.Connection, "data_received", record)
+    monkeypatch.setattr(Connection, "data_received", record)
     await (await serve(Tasks())).call("POST", X, body=b"small")
 
     assert len(fed) == 1
@@ -127,21 +126,8 @@ async def test_body_that_breaks_after_its_refusal_ends_the_connection(serve: Ser
     assert await client.gone() == b""
 
 
-def test_names_of_aiohttp_that_a_connection_uses_are_there() -> None:
-    slots = {"_buffer_paused", "_reading_paused", "_msg_queue_resume_size", "_handler_waiter",
-             "_request_in_progress", "_task_handler", "_close", "_force_close", "_parser"}  # fmt: skip
-    known = {name for base in inbound.Connection.__mro__ for name in getattr(base, "__slots__", ())}
-
-    assert slots <= known
-    assert hasattr(inbound.Connection, "_resume_reading_if_drained")
-    assert hasattr(StreamReader, "readany")
-
-
-async def test_connection_without_a_request_is_closed_after_a_while(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inbound, "_KEEP_ALIVE_S", 0.2)
-    served = await serve(Tasks())
+async def test_connection_without_a_request_is_closed_after_a_while(serve: Serve) -> None:
+    served = await serve(Tasks(), patience=Patience(keep_alive_s=0.2))
     silent, client = await served.client(), await served.client()
     for _ in range(2):
         await client.request("GET", X)
@@ -151,10 +137,7 @@ async def test_connection_without_a_request_is_closed_after_a_while(
     assert await silent.gone() == b""
 
 
-async def test_request_may_take_longer_than_a_connection_is_kept(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inbound, "_KEEP_ALIVE_S", 0.1)
+async def test_request_may_take_longer_than_a_connection_is_kept(serve: Serve) -> None:
     passed = asyncio.Event()
 
     async def wait(_exchange: Exchange) -> Response:
@@ -162,7 +145,7 @@ async def test_request_may_take_longer_than_a_connection_is_kept(
         await passed.wait()
         return Response(200, [], b"at last")
 
-    client = await (await serve(wait)).client()
+    client = await (await serve(wait, patience=Patience(keep_alive_s=0.1))).client()
     await client.request("GET", X)
 
     assert (await client.answer()).body == b"at last"

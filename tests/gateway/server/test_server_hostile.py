@@ -10,6 +10,7 @@ import pytest
 
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.problems import Rejected
+from gateway.server.connection import Patience
 from tests.loopback import PATIENCE_S, chunked, request
 
 Serve = Callable[..., Awaitable[Any]]
@@ -167,14 +168,12 @@ async def test_upgrade_is_not_taken_and_what_follows_is_a_request(serve: Serve) 
 
 
 async def test_body_that_was_not_read_ends_the_connection_after_the_answer(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
 ) -> None:
-    monkeypatch.setattr("gateway.server.connection._LINGER_S", 0.1)
-
     async def refuse(_exchange: Exchange) -> Response:
         raise Rejected("payload_too_large", "No.")
 
-    served = await serve(refuse)
+    served = await serve(refuse, patience=Patience(linger_s=0.1))
     client = await served.client()
     await client.send(request("POST", X, body=b"").replace(b"Length: 0", b"Length: 5000000"))
     await client.send(b"a" * 200_000)
@@ -246,12 +245,9 @@ async def test_answer_to_http_1_0_that_breaks_off_ends_in_a_reset(serve: Serve) 
     assert client.was_reset
 
 
-async def test_head_that_does_not_come_to_its_end_is_not_waited_for(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.server.connection._HEAD_S", 0.05)
+async def test_head_that_does_not_come_to_its_end_is_not_waited_for(serve: Serve) -> None:
     recorder = Recorder()
-    client = await (await serve(recorder)).client()
+    client = await (await serve(recorder, patience=Patience(head_s=0.05))).client()
     await client.request("GET", X)
     await client.answer()
     await client.send(GET)
