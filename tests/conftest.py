@@ -127,7 +127,7 @@ async def database(postgres: Postgres) -> AsyncIterator[TestDatabase]:
     await connection.close()
 
 
-async def eventually(condition: Callable[[], Any], within_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], Any], within_s: float = 30.0) -> None:
     """Wait until a condition holds; fails when it does not in time."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - whatever it is, nobody sets an event for it

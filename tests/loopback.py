@@ -15,13 +15,13 @@ import h11
 
 from gateway.tasks import Tasks
 
-PATIENCE_S = 10
+PATIENCE_S = 30
 Fields = Sequence[tuple[str, str]]
 Script = Callable[["Call"], Awaitable[None]]
 
 
 class Peer:
-    """One end of a connection. Everything waits for ten seconds at most."""
+    """One end of a connection. Everything waits for half a minute at most."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -88,7 +88,6 @@ class Call(Peer):
         self.connection = connection
         self.head = head
         self.rest = rest
-        self.body = b""
         self.chunks: list[bytes] = []
         self.is_complete = False
         line, *lines = head[:-4].split(b"\r\n")
@@ -120,14 +119,19 @@ class Call(Peer):
         self.is_complete = True
         return self.body
 
+    @property
+    def body(self) -> bytes:
+        """What has come of the body."""
+        return b"".join(self.chunks)
+
     async def _take(self, size: int) -> None:
-        piece = b""
+        piece = bytearray()
         while len(piece) < size:
             if not (more := await self.receive()):
                 raise ConnectionError("the request was cut off")
-            piece, self.rest = (piece + more)[:size], (piece + more)[size:]
-        self.chunks.append(piece)
-        self.body += piece
+            piece += more
+        self.rest = bytes(piece[size:]) or self.rest
+        self.chunks.append(bytes(piece[:size]))
 
     async def answer(self, status: int = 200, body: bytes = b"ok", fields: Fields = ()) -> None:
         """Read the request's body, then answer with a Content-Length."""

@@ -113,7 +113,7 @@ async def test_tunnels_that_are_cut_leave_nothing_but_their_records(
                     group.create_task(client.gone())
             for client in clients:
                 client.close()
-        await eventually(is_clear, 20)
+        await eventually(is_clear)
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks, 20)
     records = (await running.records(1 + TUNNELS))[1:]
 

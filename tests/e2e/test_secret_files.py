@@ -61,7 +61,7 @@ def test_mounted_secret_is_used_and_rotated_without_a_restart(
         assert got.json == {"token": "Bearer hush-first", "for": "127.0.0.1"}
 
         mount(folder, "second")
-        deadline, tokens = time.monotonic() + 8, {"Bearer hush-first"}
+        deadline, tokens = time.monotonic() + 60, {"Bearer hush-first"}
         while "Bearer hush-second" not in tokens:
             assert time.monotonic() < deadline, gateway.said()
             got = gateway.call("/told/x", key)

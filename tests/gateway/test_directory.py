@@ -277,7 +277,7 @@ async def test_what_is_in_memory_serves_while_postgresql_is_away(
             assert refused.value.headers == [(b"Retry-After", b"1")]
 
         await stoppable.start()
-        await eventually(lambda: directory.hearing, 10)
+        await eventually(lambda: directory.hearing)
         assert await directory.key(later) is not None
         with contextlib.suppress(Exception):
             await connection.close()

@@ -167,7 +167,7 @@ async def test_postgresql_that_comes_later_is_found_and_quotas_are_counted_then(
     async with working(stoppable.dsn, tmp_path) as worker:
         assert not worker.runtime.directory.ready
         await stoppable.start()
-        await eventually(lambda: worker.runtime.directory.ready, 10)
+        await eventually(lambda: worker.runtime.directory.ready)
         await eventually(lambda: "quota counts" not in names_of_tasks(), 10)
         record = await worker.runtime.directory.key(credential[3:11])
         assert record is not None
