@@ -19,14 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 STOP_TIMEOUT_S: Final = 20.0
 POLL_S: Final = 0.002
 LOG_LIMIT_BYTES: Final = 10_000_000
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
 PR_SET_PDEATHSIG: Final = 1
-_PRCTL: Final = getattr(ctypes.CDLL(None), "prctl", None)
+_PRCTL: Final[Any] = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 class ProcessFault(Exception):
@@ -53,7 +53,7 @@ async def run(
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("a server started in this thread would be stopped when the thread ends")
     # A change of user clears this wish, so it is made between that and exec.
-    follow = _PRCTL and partial(_PRCTL, PR_SET_PDEATHSIG, STOP_SIGNALS[0])
+    follow = _PRCTL and partial(_follow, os.getpid())
     with open_private(log_path) as log:
         if (start := log.seek(0, os.SEEK_END)) > LOG_LIMIT_BYTES:
             start = log.truncate(0)
@@ -69,7 +69,7 @@ async def run(
                 group=account and account.pw_gid,
                 extra_groups=[] if account else None,
                 start_new_session=True,  # Ctrl-C is for the gateway, which stops its servers last
-                preexec_fn=follow,  # noqa: PLW1509 - a system call, which takes no lock
+                preexec_fn=follow,  # noqa: PLW1509 - system calls, which take no lock
             )
         except OSError as error:
             user = account.pw_name if account else "this user"
@@ -85,6 +85,14 @@ async def run(
         reasons = re.findall(r"(?:FATAL|PANIC|error): +(.+)", said) + said.splitlines()[-1:]
         raise ProcessFault(f"{command[0]} failed: {reasons[0] if reasons else 'without a word'}")
     return program, said
+
+
+def _follow(parent: int) -> None:
+    """Have this process, a child before its exec, told to stop when its parent is gone."""
+    signal.signal(STOP_SIGNALS[0], signal.SIG_DFL)  # a shell's job in the background ignores it
+    _PRCTL(PR_SET_PDEATHSIG, STOP_SIGNALS[0])
+    if os.getppid() != parent:  # gone before it could be asked for
+        os._exit(1)
 
 
 async def end(program: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,16 @@ async def test_child_gets_nothing_of_our_environment(
     assert "'A'" in said
 
 
-async def test_server_ends_with_its_parent(tmp_path: Path, eventually: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("interrupts", ["SIG_DFL", "SIG_IGN"])
+async def test_server_ends_with_its_parent(
+    tmp_path: Path, eventually: Callable[..., Any], interrupts: str
+) -> None:
+    """Also when a shell started it as a job in the background, for which interrupts are ignored."""
     told = tmp_path / "pid"
     code = textwrap.dedent(f"""
-        import asyncio, pathlib, sys
+        import asyncio, pathlib, signal, sys
         from gateway.lifecycle import processes
+        signal.signal(signal.SIGINT, signal.{interrupts})
         async def main():
             child = "import time; time.sleep(600)"
             server, _ = await processes.run(
@@ -105,3 +111,14 @@ async def test_server_ends_with_its_parent(tmp_path: Path, eventually: Callable[
     else:
         os.kill(child, signal.SIGKILL)
         await eventually(lambda: not lives(child))
+
+
+def test_child_whose_parent_is_gone_already_does_not_begin() -> None:
+    follow = partial(processes._follow, os.getpid() + 1)  # noqa: SLF001 - a race that no test can win
+    child = subprocess.Popen(
+        [PYTHON, "-c", "print('begun')"],
+        stdout=subprocess.PIPE,
+        preexec_fn=follow,  # noqa: PLW1509 - as there
+    )
+
+    assert (child.communicate()[0], child.returncode) == (b"", 1)
