@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from gateway.database import Database
 from gateway.lifecycle.embedded import Postgres
 from gateway.settings import DEFAULT_PIPELINE
+from tests.clocks import HandClock
 from tests.dataplane import Gateway, running
 from tests.loopback import Upstream
 
@@ -56,31 +57,10 @@ class TestDatabase:
     name: str
 
 
-class Clock:
-    """Time that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.wall = 1_764_000_000.0
-        self.passed = 1_000.0
-
-    def now(self) -> float:
-        """Unix seconds."""
-        return self.wall
-
-    def monotonic(self) -> float:
-        """Seconds since something."""
-        return self.passed
-
-    def forward(self, seconds: float) -> None:
-        """Let time pass."""
-        self.wall += seconds
-        self.passed += seconds
-
-
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> HandClock:
     """A clock that is turned by hand."""
-    return Clock()
+    return HandClock()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.breaker import State
 from gateway.upstream.connections import Upstreams
 from tests.admin.client import Fetch, Make, User, Users
-from tests.admin.conftest import health_with
+from tests.admin.controls import health_with
 from tests.gateway.trying import closed_port, status
 from tests.loopback import Upstream, say_ok
 

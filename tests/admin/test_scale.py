@@ -22,7 +22,7 @@ from admin.api import application
 from gateway.database import SCHEMA, Database, Row
 from gateway.lifecycle.embedded import Postgres
 from tests.admin.client import Tokened, User
-from tests.admin.conftest import control_with
+from tests.admin.controls import control_with
 
 FILLING: Final = Path(__file__).with_name("scale.sql")
 NAME: Final = "scale"

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
+from tests.certificates import self_signed
 from tests.e2e.services import serving
 from tests.templates.mock import Stop
 
@@ -22,7 +17,7 @@ from tests.templates.mock import Stop
 @contextmanager
 def https_to(port: int, folder: Path) -> Iterator[tuple[str, str]]:
     """End TLS in front of a port of loopback; gives the base URL and the file with its certificate."""
-    certificate = _certificate(folder)
+    certificate = self_signed(folder)
     with serving(partial(_start, port, certificate)) as base_url:
         yield base_url, certificate
 
@@ -59,23 +54,3 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
             writer.write(piece)
             await writer.drain()
     writer.close()
-
-
-def _certificate(folder: Path) -> str:
-    """A file with a key and a certificate for 127.0.0.1, which signs itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-        .not_valid_before(now).not_valid_after(now.replace(year=2099))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    coding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    path = folder / "certificate.pem"
-    path.write_bytes(
-        key.private_bytes(coding, form, serialization.NoEncryption()) + made.public_bytes(coding)
-    )
-    return str(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ import pytest
 from gateway.database import Database
 from gateway.exchange import Proceed
 from gateway.ids import uuid7
-from gateway.lifecycle.embedded import Postgres
 from gateway.metrics import Metrics
 from gateway.server.server import Server
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK, listening
+from tests.gateway.stoppable import Stoppable
 from tests.loopback import Client, Fields, Message
 
 
@@ -64,24 +63,6 @@ async def upstreams() -> AsyncIterator[Upstreams]:
     made = Upstreams(AddressPolicy(map(Allowed.parse, LOOPBACK)))
     yield made
     await made.close()
-
-
-class Stoppable:
-    """A PostgreSQL that a test stops and starts again, with a migrated database."""
-
-    def __init__(self, directory: Path) -> None:
-        quick = {"fsync": "off", "full_page_writes": "off"}
-        self._server = Postgres(directory, os.environ, quick)
-        self.dsn = ""
-
-    async def start(self) -> None:
-        """Start, or start again."""
-        await self._server.__aenter__()
-        self.dsn = self._server.dsn
-
-    async def stop(self) -> None:
-        """Stop; every connection is cut."""
-        await self._server.__aexit__()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from gateway.database import (
     copy_records,
 )
 from tests.dataplane import Migrated, connect
-from tests.gateway.conftest import Stoppable
+from tests.gateway.stoppable import Stoppable
 
 Eventually = Callable[..., Awaitable[None]]
 NOBODY = "postgresql://127.0.0.1:1/nowhere"

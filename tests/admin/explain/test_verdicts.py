@@ -13,7 +13,7 @@ from gateway.limits.contract import Concurrency, Limit, Rate
 from gateway.limits.memory import MemoryLimits
 from gateway.model import Plan
 from gateway.problems import Fault, Rejected
-from tests.conftest import Clock
+from tests.clocks import HandClock
 from tests.dataplane import caller, connector, endpoint, exchange
 
 BASE = "https://up.example.com"
@@ -57,7 +57,7 @@ def test_refusal_is_told_with_its_places() -> None:
 
 
 @pytest.mark.parametrize(("plan_id", "source"), [("p1", "plan"), ("", "default")])
-async def test_limits_tell_whose_they_are(plan_id: str, source: str, clock: Clock) -> None:
+async def test_limits_tell_whose_they_are(plan_id: str, source: str, clock: HandClock) -> None:
     made = at_endpoint(Plan(plan_id, "gold", monthly_quota=None, max_concurrent=2))
     own = Rate("endpoint", "endpoint x", 3, 60, 3)
     places, memory = Concurrency("concurrent", made.caller.who, 2), MemoryLimits(clock)

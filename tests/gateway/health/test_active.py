@@ -22,7 +22,7 @@ from gateway.tasks import Tasks
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK, Gateway, Migrated, Rows, connect, endpoint
-from tests.gateway.conftest import Stoppable
+from tests.gateway.stoppable import Stoppable
 from tests.gateway.trying import Hands, closed_port, status
 from tests.loopback import Upstream, say_ok
 

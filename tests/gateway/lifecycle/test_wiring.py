@@ -21,7 +21,7 @@ from gateway.prometheus import families
 from gateway.secrets.vault import VaultFault
 from gateway.settings import Settings
 from tests.dataplane import Gateway, Migrated, connect, running, working
-from tests.gateway.conftest import Stoppable
+from tests.gateway.stoppable import Stoppable
 from tests.loopback import Upstream
 
 Eventually = Callable[..., Awaitable[None]]

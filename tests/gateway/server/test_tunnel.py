@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from gateway.http.websocket import GOING_AWAY, accept_for
+from tests.certificates import self_signed
 from tests.dataplane import LOOPBACK, Gateway, endpoint
-from tests.gateway.upstream.test_connections_hostile import self_signed
 from tests.loopback import Call, Client, Fields, Message, Upstream, request
 
 Start = Callable[..., Awaitable[Gateway]]

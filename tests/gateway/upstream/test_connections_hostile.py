@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.exchange import Body, Outgoing
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.answer import Bounds
 from gateway.upstream.connections import Upstreams
+from tests.certificates import self_signed
 from tests.dataplane import LOOPBACK
 from tests.gateway.sending import USUAL, break_after, refused, target
 from tests.loopback import Call, Upstream, saying
@@ -186,26 +182,3 @@ async def test_certificate_that_is_not_trusted_is_told_from_a_server_that_hangs_
 
     assert (untrusted.code, "certificate" in untrusted.detail) == ("upstream_unavailable", True)
     assert (gone.code, "certificate" in gone.detail) == ("upstream_unavailable", False)
-
-
-def self_signed(folder: Path) -> str:
-    """A key and a certificate for 127.0.0.1 in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now.replace(year=2099))
-        .add_extension(names, critical=False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path = folder / "pem"
-    path.write_bytes(pem + made.public_bytes(serialization.Encoding.PEM))
-    return str(path)

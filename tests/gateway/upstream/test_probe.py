@@ -14,9 +14,9 @@ import pytest
 from gateway.exchange import Outgoing
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.probe import STAGES, Probe
+from tests.certificates import self_signed
 from tests.dataplane import LOOPBACK
 from tests.gateway.sending import refused, sent
-from tests.gateway.upstream.test_connections_hostile import self_signed
 from tests.loopback import Upstream
 
 POLICY = AddressPolicy(map(Allowed.parse, LOOPBACK))

@@ -20,7 +20,7 @@ from gateway.secrets.vault import MasterKey, Vault
 from gateway.usage.record import UsageRecord
 from gateway.usage.writer import UsageWriter
 from tests.dataplane import KEY_ID, Migrated, Rows, connect
-from tests.gateway.conftest import Stoppable
+from tests.gateway.stoppable import Stoppable
 
 Eventually = Callable[..., Awaitable[None]]
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
