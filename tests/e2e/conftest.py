@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,17 @@ from tests.e2e.process import Gateway
 @pytest.fixture
 def make_gateway(open_directory: Path) -> Iterator[Callable[..., Gateway]]:
     """Makes gateways that are stopped after the test."""
-    made: list[Gateway] = []
+    ending = ExitStack()
 
     def make(settings: str = "", environ: Mapping[str, str] | None = None) -> Gateway:
         folder = Path(tempfile.mkdtemp(dir=open_directory))
         folder.chmod(0o711)
-        made.append(Gateway(folder, settings, environ))
-        return made[-1]
+        gateway = Gateway(folder, settings, environ)
+        ending.callback(gateway.stop)
+        return gateway
 
-    yield make
-    for gateway in made:
-        gateway.stop()
+    with ending:
+        yield make
 
 
 @pytest.fixture(scope="module")

@@ -132,10 +132,12 @@ class Gateway:
         """Send a signal and wait for the end; answers the exit status."""
         if self.process is None:
             return 0
-        self.process.send_signal(number)
-        status = self.process.wait(60)
-        self.process = None
-        return status
+        process, self.process = self.process, None
+        process.send_signal(number)
+        try:
+            return process.wait(60)
+        finally:
+            process.kill()
 
     def token(self, team: str = "acme", role: str = "admin") -> str:
         """An admin token by the command line."""
