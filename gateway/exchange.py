@@ -33,7 +33,6 @@ MARKS: Final = frozenset(
 """What filters have done that no field tells, for the same; one that isn't ours has a dot in it."""
 
 _PROBLEM: Final = (b"Content-Type", MEDIA_TYPE.encode("ascii"))
-_PATIENCE_S: Final = 30.0
 _LEAST_BYTES_PER_S: Final = 100
 """How slowly a request's body may come, once the patience is used up."""
 
@@ -51,11 +50,13 @@ class Body:
     """The request's body: read whole up to a limit, or piece by piece, once.
 
     `declared_bytes` is the Content-Length, None when chunked. `on_first_read` sends `100 Continue`
-    when the client waits for it (RFC 9110 10.1.1).
+    when the client waits for it (RFC 9110 10.1.1). All of it may take `patience_s`, and more when
+    it is large.
     """
 
     __slots__ = (
         "_on_first_read",
+        "_patience_s",
         "_source",
         "_whole",
         "declared_bytes",
@@ -68,7 +69,9 @@ class Body:
         source: Source | None,
         declared_bytes: int | None = 0,
         on_first_read: Callable[[], None] | None = None,
+        patience_s: float = 30.0,
     ) -> None:
+        self._patience_s = patience_s
         self._source = source
         self._whole: bytes | None = b"" if source is None else None
         self._on_first_read = on_first_read
@@ -134,7 +137,7 @@ class Body:
         source, waited_s = self._source, 0.0
         while source is not None and not source.at_eof():  # is_eof() is true before the last piece
             begun = time.monotonic()
-            patience_s = _PATIENCE_S + self.read_bytes / _LEAST_BYTES_PER_S - waited_s
+            patience_s = self._patience_s + self.read_bytes / _LEAST_BYTES_PER_S - waited_s
             try:
                 async with asyncio.timeout(patience_s):
                     piece = await source.readany()

@@ -44,6 +44,8 @@ class Patience:
     """A connection is kept between its requests."""
     head_s: float = 10.0
     """The head of a request may take from its first byte on."""
+    body_s: float = 30.0
+    """The body of a request may take, and more when it is large."""
     slow_reader_s: float = 60.0
     """A client may take to read what was written before the next piece."""
 

@@ -219,7 +219,8 @@ class Server(web.Server):
         expects = message.headers.get("expect", "").lower() == "100-continue"
         if expects and message.version >= HttpVersion11 and not payload.is_eof():
             on_first_read = partial(self._continue, inbound)
-        return Body(payload, None if declared is None else int(declared), on_first_read)
+        length = None if declared is None else int(declared)
+        return Body(payload, length, on_first_read, self._patience.body_s)
 
     def flush(self) -> None:
         """Send the answers that wait for the end of the turn: another write comes after them."""

@@ -257,11 +257,10 @@ async def test_head_that_does_not_come_to_its_end_is_not_waited_for(serve: Serve
 
 
 async def test_body_that_comes_too_slowly_is_not_waited_for(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+    serve: Serve, eventually: Eventually
 ) -> None:
-    monkeypatch.setattr("gateway.exchange._PATIENCE_S", 0.1)
     recorder = Recorder()
-    client = await (await serve(recorder)).client()
+    client = await (await serve(recorder, patience=Patience(body_s=0.1))).client()
     await client.send(POST + b"Content-Length: 9\r\n\r\n")
     await client.send(b"a")
     await eventually(lambda: recorder.arrived)
