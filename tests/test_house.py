@@ -72,6 +72,11 @@ UNTESTED = {
     "gateway/runtime.py": "a record without behaviour; what could go wrong, its growth, is tested here",
 }
 
+TESTED_WITH = {
+    "gateway/clock.py": "tests/gateway/lifecycle/test_wiring.py",  # a worker's clock is the system's
+}
+"""Modules of which a test file of their own would say nothing, and the file that tries them."""
+
 FILTER_LINES, MODULE_LINES, FUNCTION_LINES, RUNTIME_FIELDS = 200, 400, 60, 6
 
 EMPTY_WORDS = {"base", "common", "data", "helper", "helpers", "info"}
@@ -216,7 +221,10 @@ def goes_through_the_doors(module: Module) -> Iterator[str]:
 
 def has_its_test_file(module: Module) -> Iterator[str]:
     path = Path(module.path)
-    test = Path("tests", path.parent, f"test_{path.stem.strip('_')}.py")
+    own = Path("tests", path.parent, f"test_{path.stem.strip('_')}.py")
+    test = Path(TESTED_WITH.get(module.path, own))
+    if test != own and (ROOT / own).exists():
+        yield f"is in TESTED_WITH and {own} exists"
     if path.stem != "__init__" and (ROOT / test).exists() == (module.path in UNTESTED):
         yield f"is in UNTESTED and {test} exists" if module.path in UNTESTED else f"lacks {test}"
 
@@ -331,6 +339,12 @@ def skips_nothing(module: Module) -> Iterator[str]:
             yield f"uses {name}: make what the test needs, or fail"
 
 
+def shares_by_modules_alone(module: Module) -> Iterator[str]:
+    for name in sorted({full for _, full in module.imports() if full.startswith("tests.")}):
+        if any(part == "conftest" or part.startswith("test_") for part in name.split(".")[1:]):
+            yield f"uses {name}: what several files share is a module of its own"
+
+
 RULES: dict[Rule, tuple[str, ...]] = {
     imports_only_what_its_layer_may: PACKAGES,
     imports_only_from_the_rooms_below: ("gateway",),
@@ -345,6 +359,7 @@ RULES: dict[Rule, tuple[str, ...]] = {
     leaves_sql_to_the_folder_sql: PACKAGES,
     awaits_before_it_reads: PACKAGES,
     skips_nothing: ("tests",),
+    shares_by_modules_alone: ("tests",),
 }
 
 
@@ -438,6 +453,8 @@ def test_every_module(rule: Rule) -> None:
         (leaves_sql_to_the_folder_sql, "admin/keys.py", "x = f'NOTIFY {channel}'"),
         (awaits_before_it_reads, "gateway/ids.py", "async def f(a):\n    a.x |= await a.y()"),
         (awaits_before_it_reads, "gateway/ids.py", "async def f(a):\n    a.x = a.x + await a.y()"),
+        (shares_by_modules_alone, "tests/test_keys.py", "from tests.admin.conftest import users"),
+        (shares_by_modules_alone, "tests/test_keys.py", "from tests.admin import test_keys"),
         (skips_nothing, "tests/test_keys.py", "import pytest\npytest.mark.skipif(True)"),
     ],
 )
@@ -555,7 +572,7 @@ def update(answer: web.Response) -> str:
 
 
 def test_exceptions_are_still_needed() -> None:
-    assert {path for path in UNTESTED if not (ROOT / path).exists()} == set()
+    assert {path for path in UNTESTED | TESTED_WITH if not (ROOT / path).exists()} == set()
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jwt
 import pytest
@@ -16,20 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from gateway.identity.jwts import TokenFault, TokenRules, Tokens, TrustedKey
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
+from tests.clocks import HandClock
 
 RULES = TokenRules("https://issuer.example", "gateway")
 RSA = rsa.generate_private_key(65537, 2048)
 STRANGER = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
-
-
-class HandClock(Protocol):
-    """What the fixture `clock` gives."""
-
-    def now(self) -> float: ...
-    def monotonic(self) -> float: ...
-    def forward(self, seconds: float) -> None: ...
 
 
 def token(key: Any, algorithm: str, *, head: Any = None, sub: str = "ann") -> str:
