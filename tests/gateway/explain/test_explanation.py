@@ -10,6 +10,7 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway import pipeline
+from gateway.database import Database
 from gateway.exchange import Body, Exchange, Proceed, Response
 from gateway.explain.explanation import MASK, ByKey, ByUser, Explainer, Explanation
 from gateway.problems import Rejected
@@ -237,13 +238,15 @@ async def test_filters_that_keep_something_keep_nothing_of_it(
 
 
 async def test_store_that_is_away_is_told(gateway: Start) -> None:
-    started = await gateway()
-    await started.worker.database.close()
-    tale = explainer(started)
+    worker = (await gateway()).worker
+    away = Database("postgresql://127.0.0.1:1/nowhere", timeout_s=1)
+    stages = pipeline.plan(DEFAULT_PIPELINE)
+    tale = Explainer(stages, worker.runtime, away, worker.vault, worker.default_plan)
+    await away.open()
     try:
         told = await tale.explain(described(), USER)
     finally:
-        await started.worker.database.open()
+        await away.close()
 
     refused = [one.rejected for one in told.verdicts if one.rejected is not None]
     assert [type(one) for one in refused] == [Rejected]
