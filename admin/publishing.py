@@ -6,6 +6,7 @@ every caller is refused here, all of it at once.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -24,7 +25,7 @@ from gateway.problems import Fault, Rejected
 from gateway.transform.compiling import compile_connector
 from gateway.transform.request import AuthFault, MappingFault
 from gateway.transform.routes import PatternFault
-from gateway.transform.rules import RuleFault, pointer
+from gateway.transform.rules import RuleFault, compile_schema, pointer
 
 _PUBLISH: Final = sql.query("connectors.publish")
 _FREEZE: Final = sql.query("connectors.freeze")
@@ -56,7 +57,8 @@ async def checked(write: Write, row: Mapping[str, Any]) -> tuple[dict[str, Any],
     faults = [*_upstream_faults(write.call.control, snapshot), *unset]
     if not own:
         faults.append(Fault("/endpoints", "The connector has no enabled endpoint."))
-    return snapshot, [*faults, *_compile_faults(snapshot, write.call.team, values)]
+    compiling = asyncio.to_thread(_compile_faults, snapshot, write.call.team, values)
+    return snapshot, [*faults, *await compiling]
 
 
 def _upstream_faults(control: Control, snapshot: Mapping[str, Any]) -> Iterator[Fault]:
@@ -108,6 +110,9 @@ def _compile_faults(
 def _fault(snapshot: Mapping[str, Any], team: str, values: Mapping[str, str]) -> ValueError | None:
     try:
         compile_connector(snapshot, team=team, secrets=values)
+        for entry in snapshot["endpoints"]:
+            if (schema := entry["definition"].get("body_schema")) is not None:
+                compile_schema(schema)
     except COMPILES as fault:
         return fault
     return None

@@ -147,11 +147,13 @@ class Directory:
         if row["snapshot"] is None:
             return Draft(slug)
         snapshot: Mapping[str, Any] = row["snapshot"]
-        bare = compile_connector(snapshot, team=team, secrets={})
+        bare = await asyncio.to_thread(compile_connector, snapshot, team=team, secrets={})
         files = self._vault.stamps(secret["reference"] for secret in row["secrets"])
         secrets = self._open(row["secrets"], bare)
         try:
-            return compile_connector(snapshot, team=team, secrets=secrets, files=files)
+            return await asyncio.to_thread(
+                compile_connector, snapshot, team=team, secrets=secrets, files=files
+            )
         except AuthFault as fault:  # one from outside may be anything by now
             log.error("a secret can't be used", extra={"reason": str(fault)})  # noqa: TRY400 - the trace says nothing
             return dataclasses.replace(bare, files=files)

@@ -133,7 +133,8 @@ class Rules(Protocol):
     """What an endpoint asks of a request; each check raises Rejected.
 
     Fields are to be checked where any are required or media types are named, a body where they
-    `need_body`.
+    `need_body`. What `is_long` is better not done on the event loop; Costly (of `transform.rules`) is
+    raised for a body that is to be checked against the `schema` in a process of its own.
     """
 
     @property
@@ -142,6 +143,9 @@ class Rules(Protocol):
     def media_types(self) -> frozenset[str]: ...
     @property
     def need_body(self) -> bool: ...
+    @property
+    def schema(self) -> Any: ...
+    def is_long(self, body: bytes, /) -> bool: ...
     def check_headers(self, headers: Mapping[str, str], /) -> None: ...
     def check_body(self, body: bytes, /) -> None: ...
 

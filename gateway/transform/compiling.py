@@ -38,8 +38,13 @@ def definition_of(cls: type[T], stored: Mapping[str, Any]) -> T:
     return cls(**values)
 
 
-def compile_rules(definition: EndpointDefinition) -> Rules:
-    """The rules of an endpoint; RuleFault when one does not compile."""
+def compile_rules(
+    definition: EndpointDefinition, schemas: dict[bytes, rule_book.Schema] | None = None
+) -> Rules:
+    """The rules of an endpoint; RuleFault when one does not compile.
+
+    A schema is compiled when it is first used; one of `schemas`, by its text, is used again.
+    """
     schema, pattern, words = (
         definition.body_schema,
         definition.body_pattern,
@@ -48,7 +53,7 @@ def compile_rules(definition: EndpointDefinition) -> Rules:
     return Rules(
         required_headers=tuple(name.lower() for name in definition.required_headers),
         media_types=frozenset(name.lower() for name in definition.media_types),
-        schema=None if schema is None else rule_book.compile_schema(schema),
+        schema=None if schema is None else rule_book.shared_schema(schema, schemas),
         pattern=None if pattern is None else rule_book.compile_pattern(pattern),
         words=rule_book.compile_words(words) if words else None,
     )
@@ -68,7 +73,8 @@ def compile_connector(
     """
     definition = definition_of(ConnectorDefinition, snapshot["definition"])
     base = urlsplit(definition.upstream_base_url)
-    endpoints = []
+    endpoints: list[Endpoint] = []
+    schemas: dict[bytes, rule_book.Schema] = {}
     for entry in snapshot["endpoints"]:
         own = definition_of(EndpointDefinition, entry["definition"])
         timeout = own.timeout if own.timeout is not None else definition.default_timeout
@@ -82,7 +88,7 @@ def compile_connector(
                 method=entry["method"],
                 path=entry["path"],
                 definition=own,
-                rules=compile_rules(own),
+                rules=compile_rules(own, schemas),
                 timeout_s=timeout / 1000,
                 idle_timeout_s=idle / 1000,
                 streaming=_first(own.streaming_enabled, definition.streaming_enabled),

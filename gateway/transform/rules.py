@@ -7,8 +7,11 @@ API compiles with the same functions when an endpoint is saved.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
@@ -16,7 +19,30 @@ import orjson
 import re2
 
 from gateway.problems import Fault, Rejected, quoted
+from gateway.transform.costs import TOO_MUCH, Cost, depth_of, nodes
 
+MOST_SCHEMA_BYTES: Final = 256 << 10
+MOST_SCHEMAS_BYTES: Final = 1 << 20
+"""How many bytes of schemas a connector may have in all."""
+MOST_SCHEMA_DEPTH: Final = 100
+MOST_PATTERNS: Final = 500
+"""How many patterns a schema may have."""
+MOST_BRANCHES: Final = 10_000
+"""How many schemas one value may have to be compared with."""
+_MOST_ON_LOOP: Final = 500_000
+"""What is checked at once: so many applications of a schema, of 10 to 40 ns each."""
+_MOST_FOR_PLACES: Final = 20_000
+"""Up to which cost the places of faults are told: telling one costs a hundred times as much."""
+PATIENCE: Final = 5
+"""How many times as long as on the event loop a check may take in a process of its own."""
+_MOST_EACH: Final = 500
+"""Up to which cost of a value places are told of large bodies, too."""
+_MOST_BYTES_ON_LOOP: Final = 2 << 20
+_MOST_PATTERN_BYTES: Final = 1 << 20
+MOST_DEPTH: Final = 255
+"""How deep a body may be nested that is checked against a schema with references."""
+_LONG_TEXT: Final = 64 << 10
+_SHALLOW: Final = 8
 _MOST_FAULTS: Final = 20
 _BETWEEN_WORDS: Final = r"[^\pL\pM\pN_]"  # RE2's \W takes letters beyond ASCII for no letters
 _RE2_OPTIONS: Final = re2.Options()
@@ -28,32 +54,162 @@ class RuleFault(ValueError):
     """A rule that does not compile; the text says why."""
 
 
-def compile_schema(schema: Any) -> Any:
-    """A validator for a JSON Schema 2020-12 document; references to elsewhere are refused."""
-    if not isinstance(schema, (dict, bool)):
-        raise RuleFault("a JSON Schema is an object or a boolean")
-    if (reference := _foreign_reference(schema)) is not None:
-        raise RuleFault(f"$ref {quoted(reference)} leads out of the schema")
+class Costly(Exception):
+    """A check that takes too long for being made while others wait: see `apart`."""
+
+
+class Schema:
+    """A JSON Schema 2020-12 document; compiled when it is first used."""
+
+    def __init__(self, document: Any) -> None:
+        self.document = document
+        self._cost = Cost(document)
+        self._validator: Any = None
+        self._each = TOO_MUCH
+        self.fault: RuleFault | None = None
+        """Why it does not compile, once that is known."""
+
+    @property
+    def is_prepared(self) -> bool:
+        """True when a check has nothing to compile."""
+        return self._validator is not None or self.fault is not None
+
+    def prepare(self) -> None:
+        """Compile it, and work out what a check costs that does not depend on a body."""
+        try:
+            self._validator = _validator(self.document)
+        except RuleFault as fault:
+            self.fault = fault
+        if self._depth:
+            self._each = self._cost.of(self._depth, 1)
+
+    def is_valid(self, document: Any) -> bool:
+        """True for a document that keeps to the schema. For documents of our own."""
+        return bool(self._validator.is_valid(document))
+
+    def iter_errors(self, document: Any) -> Iterator[Any]:
+        """What is wrong with a document of our own."""
+        return iter(self._validator.iter_errors(document))
+
+    def check(self, body: bytes, patience: int = 1) -> None:
+        """Raises Rejected `validation_failed`, or `bad_request` for a body that is not JSON.
+
+        Raises Costly for what would take longer than a caller may hold up others; `patience` is how
+        many times as long it may take. Where even that is not enough, no places are told.
+        """
+        if patience == 1 and len(body) > _MOST_BYTES_ON_LOOP:
+            raise Costly
+        document = _parsed(body)
+        if not self.is_prepared:
+            self.prepare()
+        if self.fault is not None:
+            detail = f"The endpoint's JSON Schema can't be used: {self.fault}."
+            raise Rejected("validation_failed", detail, errors=[Fault("", detail)])
+        cost = self._each * len(body)  # no body has more values than bytes
+        if cost > _MOST_FOR_PLACES:
+            cost = self._cost_of(body, document)
+        if cost > _MOST_ON_LOOP and patience == 1:
+            raise Costly
+        if self._validator.is_valid(document):
+            return
+        is_told = cost <= _MOST_FOR_PLACES * patience
+        if patience == 1 and not is_told and cost <= self._most_for_places(body):
+            raise Costly
+        unknown = [Fault("", "breaks the schema; where would take too long to find out")]
+        raise Rejected(
+            "validation_failed",
+            "The body breaks the endpoint's JSON Schema.",
+            errors=(self._faults(document) if is_told else []) or unknown,
+        )
+
+    @staticmethod
+    def _most_for_places(body: bytes) -> float:
+        """Up to which cost it is worth the while to look for places in a process of its own."""
+        return min(_MOST_FOR_PLACES * PATIENCE, _MOST_EACH * body.count(b","))
+
+    def _cost_of(self, body: bytes, document: Any) -> float:
+        depth = body.count(b"[") + body.count(b"{")
+        if depth > _SHALLOW:
+            depth = min(depth, self._depth) if self._depth else depth_of(document)
+        if depth > MOST_DEPTH:
+            detail = f"The body is nested more than {MOST_DEPTH} levels deep."
+            raise Rejected("validation_failed", detail, errors=[Fault("", detail)])
+        return self._cost.of(depth, body.count(b",") + 1)
+
+    @cached_property
+    def _depth(self) -> int:
+        """How deep a document can be that is looked at; 0 where references lead on and on."""
+        refers = any("$ref" in node or "$dynamicRef" in node for node in nodes(self.document))
+        return 0 if refers else max(depth_of(self.document), 1)
+
+    def _faults(self, document: Any) -> list[Fault]:
+        """At most so many; none for what is too deep for being told."""
+        with suppress(ValueError):
+            found = islice(self._validator.iter_errors(document), _MOST_FAULTS)
+            return [Fault(pointer(one.instance_path), _shortened(one.message)) for one in found]
+        return []
+
+
+def compile_schema(document: Any) -> Schema:
+    """A JSON Schema 2020-12 document that is within bounds and compiles. Raises RuleFault."""
+    schema = Schema(document)
+    schema.prepare()
+    if schema.fault is not None:
+        raise schema.fault
+    return schema
+
+
+def _validator(document: Any) -> Any:
+    _check_bounds(document)
     try:
         return jsonschema_rs.Draft202012Validator(
-            schema, mask="the value", pattern_options=jsonschema_rs.RegexOptions()
+            document,
+            mask="the value",
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=_MOST_PATTERN_BYTES),
         )
     except ValueError as error:
         raise RuleFault(str(error).splitlines()[0]) from error
 
 
-def _foreign_reference(schema: Any) -> str | None:
-    nodes = [schema]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, dict):
-            for name in ("$ref", "$dynamicRef"):
-                if isinstance(value := node.get(name), str) and not value.startswith("#"):
-                    return value
-            nodes += node.values()
-        elif isinstance(node, list):
-            nodes += node
-    return None
+def shared_schema(document: Any, schemas: dict[bytes, Schema] | None) -> Schema:
+    """The schema, perhaps one that is there already; it compiles when it is first used."""
+    schema = Schema(document)
+    return schema if schemas is None else schemas.setdefault(orjson.dumps(document), schema)
+
+
+def _check_bounds(document: Any) -> None:
+    """Raises RuleFault for a schema that is none, leads elsewhere, or is more than is taken."""
+    if not isinstance(document, (dict, bool)):
+        raise RuleFault("a JSON Schema is an object or a boolean")
+    if depth_of(document, MOST_SCHEMA_DEPTH) > MOST_SCHEMA_DEPTH:
+        raise RuleFault(f"a JSON Schema is nested at most {MOST_SCHEMA_DEPTH} levels deep")
+    if size_of(document) > MOST_SCHEMA_BYTES:
+        raise RuleFault(f"a JSON Schema has at most {MOST_SCHEMA_BYTES >> 10} KiB")
+    patterns = 0
+    for node in nodes(document):
+        for name in ("$ref", "$dynamicRef"):
+            if isinstance(value := node.get(name), str) and not value.startswith("#"):
+                raise RuleFault(f"$ref {quoted(value)} leads out of the schema")
+        patterns += isinstance(node.get("pattern"), str)
+        patterns += len(found) if isinstance(found := node.get("patternProperties"), dict) else 0
+    if patterns > MOST_PATTERNS:
+        raise RuleFault(f"a JSON Schema has at most {MOST_PATTERNS} patterns")
+    if Cost(document).of(0, 1) > MOST_BRANCHES:
+        raise RuleFault(f"a value would be compared with more than {MOST_BRANCHES} schemas")
+
+
+def size_of(document: Any) -> int:
+    """The bytes of a document as JSON."""
+    return len(orjson.dumps(document))
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Rejected(
+            "bad_request", f"The body is not JSON: {error.msg} at position {error.pos}."
+        ) from error
 
 
 def compile_pattern(pattern: str) -> Any:
@@ -78,7 +234,7 @@ class Rules:
 
     required_headers: tuple[str, ...] = ()
     media_types: frozenset[str] = frozenset()
-    schema: Any = None
+    schema: Schema | None = None
     pattern: Any = None
     words: Any = None
 
@@ -86,6 +242,12 @@ class Rules:
     def need_body(self) -> bool:
         """True when the body must be read before the request goes on."""
         return self.schema is not None or self.pattern is not None or self.words is not None
+
+    def is_long(self, body: bytes) -> bool:
+        """True when there is something to compile first, or a long text to search."""
+        if self.schema is not None and not self.schema.is_prepared:
+            return True
+        return len(body) >= _LONG_TEXT and (self.pattern is not None or self.words is not None)
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
         """Raises Rejected `validation_failed` or `unsupported_media_type`."""
@@ -105,29 +267,17 @@ class Rules:
                 )
 
     def check_body(self, body: bytes) -> None:
-        """Raises Rejected `validation_failed`, or `bad_request` for a body that is not JSON."""
-        if self.pattern is not None or self.words is not None:
-            self._check_text(body)
-        if self.schema is None:
-            return
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise Rejected(
-                "bad_request", f"The body is not JSON: {error.msg} at position {error.pos}."
-            ) from error
-        if self.schema.is_valid(document):
-            return
-        faults = []
-        for found in self.schema.iter_errors(document):
-            faults.append(Fault(pointer(found.instance_path), _shortened(found.message)))
-            if len(faults) == _MOST_FAULTS:
-                break
-        raise Rejected(
-            "validation_failed", "The body breaks the endpoint's JSON Schema.", errors=faults
-        )
+        """Raises Rejected `validation_failed`, or `bad_request` for a body that is not JSON.
+
+        Raises Costly where the schema takes too long.
+        """
+        self._check_text(body)
+        if self.schema is not None:
+            self.schema.check(body)
 
     def _check_text(self, body: bytes) -> None:
+        if self.pattern is None and self.words is None:
+            return
         try:
             text = body.decode("utf-8")
         except UnicodeDecodeError as error:
