@@ -1,4 +1,7 @@
-"""What a team may make the gateway send to upstreams by itself, so that nobody scans ports with it."""
+"""What a team may have of work that is much more than its request: so often, so many at a time.
+
+Tests of connections are among it, as nobody may scan ports with them.
+"""
 
 from __future__ import annotations
 

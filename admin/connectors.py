@@ -5,6 +5,7 @@ What callers get changes by the verbs of `admin/publishing.py` alone.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
@@ -215,7 +216,7 @@ async def index(call: Call) -> web.Response:
 
 async def create(call: Call) -> web.Response:
     """POST: a draft, perhaps with endpoints and secrets."""
-    item = CREATE.load(await call.body())
+    item = await asyncio.to_thread(CREATE.load, await call.body())
     if item["secrets"]:
         call.require("admin", "Setting secrets")
     async with writing(call) as write:

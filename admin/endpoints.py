@@ -6,11 +6,13 @@ new version of the connector; callers get it with the next publish.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 from aiohttp import web
 from marshmallow import ValidationError, fields, post_load, validate
 
@@ -47,7 +49,13 @@ from gateway.transform.compiling import definition_of
 from gateway.transform.field_map import compile_field_map
 from gateway.transform.request import MappingFault, compile_mapping
 from gateway.transform.routes import PatternFault, parse
-from gateway.transform.rules import RuleFault, compile_pattern, compile_schema, compile_words
+from gateway.transform.rules import (
+    MOST_SCHEMAS_BYTES,
+    RuleFault,
+    compile_pattern,
+    compile_schema,
+    compile_words,
+)
 
 _LISTS: Final = {"newest": sql.query("endpoints.newest"), "name": sql.query("endpoints.by_name")}
 _ALL: Final = sql.query("endpoints.all")
@@ -208,9 +216,14 @@ async def add(
     ids = sorted(uuid7() for _ in items)  # within a millisecond they are in no order
     rows = [{"id": id_, **stored(item)} for id_, item in zip(ids, items, strict=True)]
     await write.run(_INSERT, connector_id, rows)
-    for row in rows:
-        write.log("endpoint.create", row["id"], changed({}, SCHEMA.settings(flat(row))))
+    for row, difference in zip(rows, await asyncio.to_thread(_news, rows), strict=True):
+        write.log("endpoint.create", row["id"], difference)
     return ids
+
+
+def _news(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the audit log says of new endpoints; of many it takes a while."""
+    return [changed({}, SCHEMA.settings(flat(row))) for row in rows]
 
 
 def check_routes(
@@ -218,8 +231,10 @@ def check_routes(
 ) -> None:
     """Raises Rejected `conflict` for a name or a route that another endpoint has.
 
-    Two patterns of one shape match the same paths, whatever their parameters are called.
+    Two patterns of one shape match the same paths, whatever their parameters are called. Raises
+    `validation_failed` for more schemas than a connector may have.
     """
+    there = [*there]
     names = {row["name"] for row in there}
     routes = {_route(row): row for row in there}
     faults = []
@@ -234,6 +249,27 @@ def check_routes(
         routes[_route(item)] = item
     if faults:
         raise Rejected("conflict", faults[0].detail, errors=faults)
+    _check_schemas(items, there, prefix)
+
+
+def _check_schemas(
+    items: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]], prefix: str
+) -> None:
+    """Equal schemas count once."""
+    if all(item["body_schema"] is None for item in items):
+        return
+    known = {orjson.dumps(row.get("body_schema")) for row in there}
+    total = sum(map(len, known))
+    for index, item in enumerate(items):
+        text_ = orjson.dumps(item["body_schema"])
+        total += 0 if text_ in known else len(text_)
+        known.add(text_)
+        if total > MOST_SCHEMAS_BYTES:
+            most = MOST_SCHEMAS_BYTES >> 20
+            detail = f"The schemas of a connector's endpoints have at most {most} MiB in all."
+            pointer = f"{prefix}/{index}" if prefix else ""
+            fault = Fault(f"{pointer}/bodySchema", detail)
+            raise Rejected("validation_failed", detail, errors=[fault])
 
 
 def _route(item: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -251,7 +287,7 @@ async def index(call: Call) -> web.Response:
 
 async def create(call: Call) -> web.Response:
     """POST: one more endpoint."""
-    item = SCHEMA.load(await call.body())
+    item = await asyncio.to_thread(SCHEMA.load, await call.body())
     async with writing(call) as write:
         found = await editable_connector(write, call.part("connector"))
         there = await every(write, found["id"])
@@ -285,7 +321,8 @@ async def _change(call: Call, given: dict[str, Any], *, merge: bool) -> web.Resp
         row = await _endpoint(write, found["id"], _id(call))
         call.expect(row["version"])
         before = SCHEMA.settings(row)
-        item = SCHEMA.load(SCHEMA.merged(before, given) if merge else given)
+        wanted = SCHEMA.merged(before, given) if merge else given
+        item = await asyncio.to_thread(SCHEMA.load, wanted)
         if difference := changed(before, SCHEMA.settings(item)):
             others = [
                 other for other in await every(write, found["id"]) if other["id"] != row["id"]

@@ -14,6 +14,7 @@ from marshmallow import ValidationError, fields, validates_schema
 
 import sql
 from admin import endpoints, snapshots
+from admin.allowances import Allowance
 from admin.calls import Call, answer
 from admin.described_requests import DescribedRequest, exchange_of, path_field
 from admin.explain.verdicts import EXPLANATION, document
@@ -29,6 +30,7 @@ from gateway.transform.routes import Router, parse
 _KEY: Final = sql.query("keys.one")
 _PUBLISHED: Final = sql.query("connectors.published")
 
+ALLOWED: Final = Allowance("explanations", 300, 4)
 MOST_TOLD: Final = 100
 """How many endpoints are told of, those that are nearest first."""
 
@@ -75,7 +77,8 @@ async def create(call: Call) -> web.Response:
             more=[_beside(given, credential)],
         )
 
-    told = await call.control.explainer.explain(make, caller)
+    async with ALLOWED.take(call):
+        told = await call.control.explainer.explain(make, caller)
     routes = [] if row is None else await _routes(call, row, told.exchange, given)
     return answer(document(told, key, routes))
 

@@ -7,15 +7,19 @@ stricter than the document: what would be is left out with a warning.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
-
-import orjson
+from typing import Any, Final, NamedTuple
 
 from admin.fields import sentence
 from admin.importing.source import Elsewhere, Source, Where
-from gateway.transform.rules import RuleFault, compile_schema, pointer
+from gateway.transform.rules import (
+    MOST_SCHEMA_BYTES,
+    MOST_SCHEMAS_BYTES,
+    RuleFault,
+    compile_schema,
+    pointer,
+    size_of,
+)
 
-MOST_SCHEMA_BYTES: Final = 256 << 10
 _SCHEMAS: Final = frozenset(
     {
         *("additionalItems", "additionalProperties", "contains", "else", "if", "items", "not"),
@@ -37,50 +41,87 @@ _NOT_OF_JSON_SCHEMA: Final = frozenset(
         "$recursiveRef",
     }
 )
-_MOST_SCHEMAS: Final = 2000
 
 
 class _LeftOut(Exception):
     """The schema can't be taken over; the text says why."""
 
 
-def body_schema(source: Source, node: Any, where: Where) -> Any:
-    """The JSON Schema of a body, or None where it is left out with a warning."""
-    try:
-        schema = _Conversion(source).whole(node, where)
-        if len(orjson.dumps(schema)) > MOST_SCHEMA_BYTES:
-            raise _LeftOut(f"it has more than {MOST_SCHEMA_BYTES >> 10} KiB")  # noqa: TRY301 - one way out
-        if not source.faults:
-            compile_schema(schema)
-    except (_LeftOut, RuleFault) as error:
-        source.warn(where, f"Bodies are not checked: {sentence(error)}")
-        return None
-    except Elsewhere as error:
-        source.warn(where, f"Bodies are not checked: part of the schema is elsewhere, at {error}.")
-        return None
-    return schema
+class _Definition(NamedTuple):
+    """A schema that others refer to: converted, its size in bytes, and the places it refers to."""
+
+    schema: Any
+    size: int
+    refers: frozenset[Where]
 
 
-class _Conversion:
-    """One schema on its way, with those that it refers to."""
+class Bodies:
+    """The schemas of a document's bodies. What they refer to is converted once for all of them."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._names: dict[Where, str] = {}
-        self._waiting: list[tuple[str, Any, Where]] = []
+        self._taken: set[str] = set()
+        self._nodes: dict[Where, Any] = {}
+        self._found: dict[Where, _Definition | Exception] = {}
+        self._refers: set[Where] = set()
+        self._left = MOST_SCHEMAS_BYTES
 
-    def whole(self, node: Any, where: Where) -> Any:
-        """The schema with its `$defs`."""
+    def schema(self, node: Any, where: Where) -> Any:
+        """The JSON Schema of a body, or None where it is left out with a warning."""
+        source = self._source
+        try:
+            schema, size = self._whole(node, where)
+            if not source.faults:
+                compile_schema(schema)
+        except (_LeftOut, RuleFault) as error:
+            source.warn(where, f"Bodies are not checked: {sentence(error)}")
+            return None
+        except Elsewhere as error:
+            detail = f"Bodies are not checked: part of the schema is elsewhere, at {error}."
+            source.warn(where, detail)
+            return None
+        self._left -= size
+        return schema
+
+    def _whole(self, node: Any, where: Where) -> tuple[Any, int]:
+        """The schema with its `$defs`, which are shared, and its size in bytes."""
         node, where = self._source.follow(node, where)
-        schema = self._schema(node, where)
+        own, size, refers = self._converted(node, where)
         defs: dict[str, Any] = {}
-        while self._waiting:
-            name, inner, place = self._waiting.pop()
-            defs[name] = self._schema(inner, place)
+        waiting, seen = [*refers], set(refers)
+        while waiting:
+            place = waiting.pop()
+            found = self._definition(place)
+            defs[self._names[place]] = found.schema
+            size += found.size
+            if size > MOST_SCHEMA_BYTES:
+                raise _LeftOut(f"a JSON Schema has at most {MOST_SCHEMA_BYTES >> 10} KiB")
+            waiting += found.refers - seen
+            seen |= found.refers
+        if size > self._left:
+            most = MOST_SCHEMAS_BYTES >> 20
+            raise _LeftOut(f"the schemas of a connector have at most {most} MiB")
         if not defs:
-            return schema
-        own: dict[str, Any] = schema if isinstance(schema, dict) else {"allOf": [schema]}
-        return {**own, "$defs": {**own.get("$defs", {}), **dict(sorted(defs.items()))}}
+            return own, size
+        whole: dict[str, Any] = own if isinstance(own, dict) else {"allOf": [own]}
+        return {**whole, "$defs": {**whole.get("$defs", {}), **dict(sorted(defs.items()))}}, size
+
+    def _definition(self, place: Where) -> _Definition:
+        """One that others refer to, as it was found the first time."""
+        if place not in self._found:
+            try:
+                self._found[place] = self._converted(self._nodes[place], place)
+            except (_LeftOut, Elsewhere) as error:
+                self._found[place] = error
+        if isinstance(found := self._found[place], Exception):
+            raise found
+        return found
+
+    def _converted(self, node: Any, where: Where) -> _Definition:
+        self._refers = set()
+        schema = self._schema(node, where)
+        return _Definition(schema, size_of(schema), frozenset(self._refers))
 
     def _schema(self, node: Any, where: Where) -> Any:
         if isinstance(node, bool):
@@ -101,17 +142,15 @@ class _Conversion:
 
     def _reference(self, node: dict[str, Any], where: Where) -> str:
         inner, place = self._source.follow(node, where)
+        self._refers.add(place)
         if place not in self._names:
-            if len(self._names) >= _MOST_SCHEMAS:
-                raise _LeftOut(f"it refers to more than {_MOST_SCHEMAS} others")
             base = re.sub(r"[^A-Za-z0-9._-]+", "_", str(place[-1] if place else "root"))[:64]
-            taken = set(self._names.values())
             name, number = base, 1
-            while name in taken:
+            while name in self._taken:
                 number += 1
                 name = f"{base}_{number}"
-            self._names[place] = name
-            self._waiting.append((name, inner, place))
+            self._names[place], self._nodes[place] = name, inner
+            self._taken.add(name)
         return f"#{pointer(('$defs', self._names[place]))}"
 
     def _keywords(self, node: dict[str, Any], where: Where) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator, Mapping
+from threading import Event
 from typing import Any, Final
 
 from aiohttp import web
 from marshmallow import ValidationError, fields
 
 from admin import connectors, hosts
+from admin.allowances import Allowance
 from admin.calls import Call
 from admin.fields import Place, Wire, text, texts
 from admin.importing.endpoints import Wanted, endpoints_of, servers_of
@@ -23,6 +25,7 @@ from admin.writes import writing
 from gateway.problems import Fault, Rejected
 
 MOST_BYTES: Final = 16 << 20
+ALLOWED: Final = Allowance("imports", 60, 2)
 _NOT_OF_A_NAME: Final = re.compile(r"[^A-Za-z0-9_]+")
 
 
@@ -69,16 +72,26 @@ _SCHEMA: Final = Import()
 async def create(call: Call) -> web.Response:
     """POST: a draft connector from an OpenAPI document."""
     given = _SCHEMA.load(await call.document())
-    item, warnings = await asyncio.to_thread(imported, given)
-    async with writing(call) as write:
-        row = await connectors.make(write, item)
+    async with ALLOWED.take(call):
+        abandoned = Event()
+        try:
+            item, warnings = await asyncio.to_thread(imported, given, abandoned)
+        finally:
+            abandoned.set()
+        async with writing(call) as write:
+            row = await connectors.make(write, item)
     location = f"../connectors/{row['id']}"
     return connectors.shown(row, status=201, location=location, warnings=warnings)
 
 
-def imported(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The connector that a document describes, loaded, and the warnings. Raises Rejected."""
-    source = read(given["document"])
+def imported(
+    given: Mapping[str, Any], abandoned: Event | None = None
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The connector that a document describes, loaded, and the warnings. Raises Rejected.
+
+    It ends, with Abandoned, when `abandoned` is set.
+    """
+    source = read(given["document"], abandoned)
     info = source.member(source.document, "info", (), dict)
     title = source.member(info, "title", ("info",), str)
     base_url = given.get("upstream_base_url") or _base_url(source)

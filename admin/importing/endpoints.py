@@ -13,7 +13,7 @@ from marshmallow import ValidationError
 
 from admin.endpoints import MOST_ENDPOINTS, SCHEMA
 from admin.fields import METHODS, is_id
-from admin.importing.bodies import body_schema
+from admin.importing.bodies import Bodies
 from admin.importing.source import Source, Where
 from admin.problems import faults
 from gateway.problems import quoted
@@ -56,8 +56,10 @@ def endpoints_of(
     found: list[dict[str, Any]] = []
     names: set[str] = set()
     routes: dict[Any, str] = {}
+    bodies = Bodies(source)
     for path, item, where in _path_items(source):
         for verb, operation, place in _operations(source, item, where):
+            source.go_on()
             if not wanted.has(path, operation):
                 continue
             if not _is_for(source, base_url, [(operation, place), (item, where)]):
@@ -70,7 +72,7 @@ def endpoints_of(
                 )
                 return found
             try:
-                entry = _Writer(source, path, item, where, own_headers).entry(
+                entry = _Writer(source, bodies, path, item, where, own_headers).entry(
                     verb, operation, place
                 )
             except PatternFault as fault:
@@ -146,12 +148,14 @@ class _Writer:
     def __init__(
         self,
         source: Source,
+        bodies: Bodies,
         path: str,
         item: Mapping[str, Any],
         where: Where,
         own_headers: Collection[str],
     ) -> None:
         self._source = source
+        self._bodies = bodies
         self._path = path
         self._item = item
         self._where = where
@@ -239,7 +243,7 @@ class _Writer:
         elif any(schema != schemas[0][0] for schema, _ in schemas[1:]):
             why = "each media type has its own schema."
         else:
-            made["bodySchema"] = body_schema(self._source, *schemas[0])
+            made["bodySchema"] = self._bodies.schema(*schemas[0])
             return
         self._source.warn(place, f"Bodies are not checked: {why}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from threading import Event
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -32,11 +33,16 @@ class Elsewhere(Exception):
     """A reference leads out of the document; the text is where."""
 
 
-class Source:
-    """A document, and what is to be told of it."""
+class Abandoned(Exception):
+    """Nobody waits for what comes of the document any more."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
+
+class Source:
+    """A document, and what is to be told of it. Its reading ends when `abandoned` is set."""
+
+    def __init__(self, document: Mapping[str, Any], abandoned: Event | None = None) -> None:
         self.document = document
+        self._abandoned = abandoned or Event()
         self.faults: list[Fault] = []
         self.warnings: list[Fault] = []
         self._more = 0
@@ -75,6 +81,11 @@ class Source:
             self.fault((*where, name), f"Not {words[kind]}.")
             return kind()
         return value
+
+    def go_on(self) -> None:
+        """Raises Abandoned when nobody waits any more."""
+        if self._abandoned.is_set():
+            raise Abandoned
 
     def objects(self, node: Mapping[str, Any], name: str, where: Where) -> Iterator[Any]:
         """The entries of a map or a list of objects, references followed, each with its place.
@@ -149,10 +160,10 @@ class Source:
         return node, tuple(where)
 
 
-def read(given: Any) -> Source:
+def read(given: Any, abandoned: Event | None = None) -> Source:
     """A document as it is in a body: an object, or the text of JSON or YAML. Raises Rejected."""
     document = _parsed(given) if isinstance(given, str) else given
-    source = Source(document if isinstance(document, dict) else {})
+    source = Source(document if isinstance(document, dict) else {}, abandoned)
     if not isinstance(document, dict):
         source.fault((), "Not an object.")
     elif "swagger" in document:

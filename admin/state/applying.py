@@ -16,6 +16,7 @@ from marshmallow import ValidationError
 
 import sql
 from admin import connectors, endpoints, keys, plans, publishing, secrets, versions
+from admin.allowances import Allowance
 from admin.calls import Call, answer, stale
 from admin.problems import rejection
 from admin.references import editable_connector
@@ -37,6 +38,7 @@ from admin.writes import Write, writing
 from gateway.ids import uuid7
 from gateway.problems import Fault, Rejected
 
+ALLOWED: Final = Allowance("applications of documents", 120, 8)
 _LOCK: Final = sql.query("state.lock")
 _REMEMBER: Final = sql.query("state.remember")
 _TOUCH: Final = sql.query("connectors.touch")
@@ -59,7 +61,11 @@ async def apply(call: Call) -> web.Response:
 
     What isn't in it stays, unless `prune` is true. `force` takes a revision that is not the next.
     """
-    given = await call.document()
+    async with ALLOWED.take(call):
+        return await _applied(call, await call.document())
+
+
+async def _applied(call: Call, given: Mapping[str, Any]) -> web.Response:
     prune, force = call.flag("prune"), call.flag("force")
     wanted = await asyncio.to_thread(load, given, await slugs_of(call))
     async with writing(call) as write:
@@ -88,6 +94,10 @@ async def apply(call: Call) -> web.Response:
         "keys": [] if call.flag("dryRun") else new_keys,
     }
     return answer(document, version=digest)
+
+
+def _endpoints(entry: Connector) -> list[dict[str, Any]]:
+    return [ENDPOINT.load(settings) for settings in entry.endpoints.values()]
 
 
 def _told(changes: Sequence[Change]) -> list[dict[str, Any]]:
@@ -163,7 +173,7 @@ class _Application:
     async def _connector(self, entry: Connector, gone: Collection[tuple[str, str]]) -> None:
         write, slug = self._write, entry.settings["slug"]
         item = CONNECTOR.load(entry.settings)
-        own = [ENDPOINT.load(settings) for settings in entry.endpoints.values()]
+        own = await asyncio.to_thread(_endpoints, entry)
         there = self._state.declared.connectors.get(slug)
         kept: Mapping[str, str | None] = {} if there is None else there.secrets
         references = {

@@ -5,6 +5,7 @@ What a template makes goes through the same schema and code as a connector that 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -176,7 +177,7 @@ async def _make(
     call: Call, template: Mapping[str, Any], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """The row of a new connector, and what keeps it from being published."""
-    item = connectors.CREATE.load(documents.filled(template, given))
+    item = await asyncio.to_thread(connectors.CREATE.load, documents.filled(template, given))
     item["secrets"] = {**_references(call, template, given, item), **given["secrets"]}
     faults: list[Fault] = []
     async with writing(call) as write:
