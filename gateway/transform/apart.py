@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.problems import Fault, Rejected
+from gateway.tasks import Tasks
 from gateway.transform.rules import PATIENCE, Schema
 
 MOST_CPU_S: Final = 1
@@ -33,6 +34,7 @@ class Apart:
     """Two checks at a time, and one of a team, so that no team takes the turns of all others."""
 
     def __init__(self) -> None:
+        self._tasks = Tasks()
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._teams: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: defaultdict[str, int] = defaultdict(int)
@@ -42,7 +44,7 @@ class Apart:
         `overloaded` when too many wait.
         """
         async with self._turn(team):
-            found = await _found(schema, body)
+            found = await _found(self._tasks, schema, body)
         if found is None:
             raise Rejected(
                 "validation_failed",
@@ -69,28 +71,34 @@ class Apart:
                 del self._waiting[team], self._teams[team]
 
 
-async def _found(schema: Schema, body: bytes) -> dict[str, Any] | None:
+async def _found(tasks: Tasks, schema: Schema, body: bytes) -> dict[str, Any] | None:
     """What the other process says; None when it was ended before it did."""
-    child = await asyncio.create_subprocess_exec(
+    starting = tasks.start(_start(), "the check of a body")
+    try:
+        child = await asyncio.shield(starting)
+        content = orjson.dumps(schema.document)
+        head = len(content).to_bytes(8, "big")
+        async with asyncio.timeout(_MOST_S):
+            told, _ = await child.communicate(head + content + body)
+    except TimeoutError:
+        return None
+    finally:
+        child = await starting  # it is started also for a caller that has gone meanwhile
+        if child.returncode is None:
+            with suppress(ProcessLookupError):
+                child.kill()
+            await asyncio.shield(child.wait())
+    return orjson.loads(told) if child.returncode == 0 else None
+
+
+async def _start() -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway.transform.apart"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={"PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    content = orjson.dumps(schema.document)
-    head = len(content).to_bytes(8, "big")
-    try:
-        async with asyncio.timeout(_MOST_S):
-            told, _ = await child.communicate(head + content + body)
-    except TimeoutError:
-        return None
-    finally:
-        if child.returncode is None:
-            with suppress(ProcessLookupError):
-                child.kill()
-            await asyncio.shield(child.wait())
-    return orjson.loads(told) if child.returncode == 0 else None
 
 
 def main() -> None:

@@ -72,7 +72,8 @@ async def test_team_with_many_checks_takes_no_other_teams_turn() -> None:
     assert refused.count("overloaded") >= 4
 
 
-async def test_check_ends_with_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.005, 0.2])
+async def test_check_ends_with_its_caller(monkeypatch: pytest.MonkeyPatch, after_s: float) -> None:
     started: list[Any] = []
     spawn = asyncio.create_subprocess_exec
 
@@ -82,7 +83,8 @@ async def test_check_ends_with_its_caller(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
+        async with asyncio.timeout(after_s):
             await Apart().check("red", ENDLESS, DEEP)
 
+    assert started
     assert all(child.returncode is not None for child in started)
