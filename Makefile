@@ -9,6 +9,7 @@ AT_ONCE := --numprocesses auto --maxprocesses 4 --dist loadfile --session-timeou
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@echo "  AGAINST=…      the other tree, for make bench"
 	@echo "  PYTHON=…       the interpreter to make .venv with (now: $(PYTHON))"
 
 .PHONY: run
@@ -31,8 +32,8 @@ soak: $(VENV)/.test ## try the admin API with many more made-up requests than `m
 	SCHEMATHESIS_EXAMPLES=$${SCHEMATHESIS_EXAMPLES:-100} $(BIN)/pytest --timeout 1800 tests/e2e/test_openapi_fuzz.py
 
 .PHONY: bench
-bench: $(VENV)/.test ## measure the gateway beside other proxies
-	$(BIN)/python tests/bench/run.py
+bench: $(VENV)/.test ## measure the gateway beside other proxies, or against another tree of it
+	$(BIN)/python tests/bench/$(if $(AGAINST),ab.py $(AGAINST),run.py)
 
 .PHONY: format
 format: $(VENV)/.test ## format the code and mend what lint can mend

@@ -34,12 +34,14 @@ class Children:
         for child in reversed(self._running):
             end(child)
 
-    def start(self, name: str, argv: list[str], cores: frozenset[int], port: int) -> int:
+    def start(
+        self, name: str, argv: list[str], cores: frozenset[int], port: int, cwd: Path = ROOT
+    ) -> int:
         """Start a program on these cores, wait until it accepts on `port`, give its id."""
         log = self.folder / f"{name}.log"
         with log.open("wb") as output, pinned(cores):
             child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=ROOT
+                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd
             )
         self._running.append(child)
         deadline = monotonic() + START_S

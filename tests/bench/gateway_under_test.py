@@ -35,22 +35,28 @@ Json = dict[str, Any]
 
 
 def start(
-    children: Children, cores: frozenset[int], upstream_port: int, profile: Path | None = None
+    children: Children,
+    cores: frozenset[int],
+    upstream_port: int,
+    profile: Path | None = None,
+    *,
+    tree: Path = ROOT,
+    name: str = "gateway",
 ) -> Target:
-    """The running gateway with a published connector; with `profile`, under cProfile."""
-    port, data = free_port(), children.folder / "data"
-    config = _configure(children.folder, port)
-    python = ["env", f"GATEWAY_DATA_DIR={data}", sys.executable]
+    """The running gateway of a tree with a published connector; with `profile`, under cProfile."""
+    port, data = free_port(), children.folder / name
+    config = _configure(children.folder / f"{name}.yaml", port)
+    python = ["env", f"GATEWAY_DATA_DIR={data}", f"PYTHONPATH={tree}", sys.executable]
     profiler = ["-m", "cProfile", "-o", str(profile)] if profile else []
     argv = [*python, *profiler, "-m", "gateway", "serve", "--config", str(config)]
-    pid = children.start("gateway", argv, cores, port)
-    key = _Admin(port, _token(python, config)).prepare(f"http://127.0.0.1:{upstream_port}/v1")
+    pid = children.start(name, argv, cores, port, tree)
+    token = _token(python, config, tree)
+    key = _Admin(port, token).prepare(f"http://127.0.0.1:{upstream_port}/v1")
     call = Call(port, "/api/v1/gw/bench/chat/completions", bearer(key))
     return Target(NAME, call, pid, _database(data), checks_keys=True)
 
 
-def _configure(folder: Path, port: int) -> Path:
-    file = folder / "gateway.yaml"
+def _configure(file: Path, port: int) -> Path:
     settings = {
         "server": {"listen": f"127.0.0.1:{port}"},
         "status": {"listen": f"127.0.0.1:{free_port()}"},
@@ -60,10 +66,10 @@ def _configure(folder: Path, port: int) -> Path:
     return file
 
 
-def _token(python: list[str], config: Path) -> str:
+def _token(python: list[str], config: Path, tree: Path) -> str:
     argv = [*python, "-m", "gateway", "token", "--config", str(config)]
     argv += ["--team", TEAM, "--role", "admin"]
-    made = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    made = subprocess.run(argv, capture_output=True, text=True, cwd=tree, timeout=60, check=False)
     if made.returncode:
         raise NotStarted(f"no admin token: {made.stderr.strip() or made.stdout.strip()}")
     return made.stdout.split()[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sysconfig
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -89,12 +90,22 @@ def _conditions(bench: Bench, results: Results) -> str:
     parts = [
         time.strftime("%Y-%m-%d", time.gmtime()),
         f"{platform.system()} {platform.machine()}, {_cpu_model()}, {pinned}",
-        f"CPython {platform.python_version()}, aiohttp {version('aiohttp')}, "
-        f"uvloop {version('uvloop')}{_peer_versions()}",
+        f"{python()}{_peer_versions()}",
         f"load: {load.generator()}, {bench.connections} connections, {rounds} rounds of "
         f"{bench.seconds} s each, upstream: {upstream.kind()}; medians of the rounds",
     ]
     return "Measured " + "; ".join(parts) + "."
+
+
+def python() -> str:
+    """The interpreter, how it was built (that alone may be a fifth of all), and what counts in it."""
+    built = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
+    pgo = "with" if "--enable-optimizations" in built else "without"
+    lto = "with" if "--with-lto" in built else "without"
+    return (
+        f"CPython {platform.python_version()} ({pgo} PGO, {lto} LTO, {platform.python_compiler()}), "
+        f"aiohttp {version('aiohttp')}, uvloop {version('uvloop')}"
+    )
 
 
 def _peer_versions() -> str:
