@@ -97,6 +97,16 @@ class Body:
         """True when all of it is in memory, and can be sent more than once."""
         return self._whole is not None
 
+    @property
+    def is_coming(self) -> bool:
+        """True when all of it is still to come, of a known length, and nobody has to ask for it."""
+        return (
+            self._whole is None
+            and self.declared_bytes is not None
+            and not self.read_bytes
+            and self._on_first_read is None
+        )
+
     def limit(self, most_bytes: int) -> None:
         """Refuse more than this: at once when the declared length is more, else when it arrives."""
         self.limit_bytes = most_bytes

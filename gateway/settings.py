@@ -215,7 +215,23 @@ class UpstreamSettings:
         check=Allowed.parse,
     )
     idle_s: float = number(15.0, "How long an unused connection is kept, in seconds.")
-    dns_ttl_s: int = whole(10, "How long a resolved name is kept, in seconds.")
+    max_age_s: float = number(
+        300.0,
+        "How old a connection may be when it is used once more, in seconds; no exchange is cut.",
+    )
+    dns_ttl_s: int = whole(
+        10,
+        "How long a resolved name is believed, in seconds; connections to an address that it has no more serve nobody else.",
+    )
+    most_fields: int = whole(
+        128, "How many header fields an upstream's answer may have.", least=1, most=10_000
+    )
+    most_field_bytes: int = whole(
+        16_384,
+        "How long a header field of an upstream's answer may be, in bytes.",
+        least=256,
+        most=1_048_576,
+    )
     ca_file: str | None = text(
         None,
         "A PEM file of certificate authorities instead of the system's.",

@@ -46,13 +46,15 @@ ORDER = (
 """The rooms of `gateway`, a folder or a file each, from the ground up: each uses only those before it."""
 
 DOORS = {
-    "aiohttp.*Connector": {"gateway/upstream/connections.py"},
-    "aiohttp.*Resolver": {"gateway/upstream/connections.py"},
-    "aiohttp.Client*": {"gateway/upstream/connections.py", "gateway/upstream/answer.py"},
-    "aiohttp.client*": {"gateway/upstream/connections.py", "gateway/upstream/answer.py"},
-    "aiohttp.connector": {"gateway/upstream/connections.py", "gateway/upstream/answer.py"},
-    "aiohttp.request": {"gateway/upstream/connections.py"},
-    "aiohttp.resolver": {"gateway/upstream/connections.py"},
+    "aiohappyeyeballs": {"gateway/upstream/dialling.py"},
+    "aiohttp.*Connector": set(),
+    "aiohttp.*Resolver": set(),
+    "aiohttp.Client*": set(),
+    "aiohttp.client*": set(),
+    "aiohttp.connector": set(),
+    "aiohttp.http_exceptions": {"gateway/upstream/heads.py"},
+    "aiohttp.request": set(),
+    "aiohttp.resolver": set(),
     "apispec": {"admin/openapi/json_schemas.py"},
     "asyncpg": {"gateway/database.py"},
     "cryptography": {"gateway/identity/jwts.py", "gateway/secrets/vault.py"},

@@ -25,7 +25,7 @@ from gateway.transform.compiling import compile_connector
 from gateway.transform.routes import Pattern, Router
 from gateway.upstream.answer import Answer, Bounds
 from gateway.upstream.attempts import check_hosts
-from gateway.upstream.connections import Target
+from gateway.upstream.dialling import Target
 from gateway.upstream.probe import STAGES, Probe
 
 MOST_S: Final = 10.0
@@ -195,7 +195,9 @@ class Trial:
 
     async def _send(self, probe: Probe, compiled: Connector, exchange: Exchange) -> None:
         endpoint = exchange.endpoint
-        target = Target(_first(compiled), "test", min(compiled.connect_timeout_s, MOST_S))
+        target = Target(
+            _first(compiled), "test", min(compiled.connect_timeout_s, MOST_S), compiled.team
+        )
         idle_s = min(endpoint.idle_timeout_s, MOST_S)
         limits = Bounds(min(endpoint.timeout_s, MOST_S), idle_s, MOST_SHOWN, streaming=True)
         try:
@@ -215,7 +217,7 @@ class Trial:
     def _stages(self, probe: Probe, target: Target) -> str:
         """Tell of each stage that was reached; answers the name of the next one."""
         for stage in STAGES:
-            if stage == "tls" and not target.is_ssl():
+            if stage == "tls" and not target.is_tls:
                 continue
             if (at := probe.reached.get(stage)) is None:
                 return stage

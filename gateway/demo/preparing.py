@@ -23,7 +23,8 @@ from gateway.planes import DATA_PLANE
 from gateway.settings import ReferenceSettings, Settings
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.answer import Bounds
-from gateway.upstream.connections import Target, Upstreams
+from gateway.upstream.connections import Upstreams
+from gateway.upstream.dialling import Target
 
 TEAM: Final = "demo"
 PORT: Final = 8090

@@ -23,7 +23,8 @@ from gateway.secrets.vault import Vault
 from gateway.transform.compiling import compile_connector
 from gateway.upstream.answer import Bounds
 from gateway.upstream.attempts import check_hosts
-from gateway.upstream.connections import Target, Upstreams
+from gateway.upstream.connections import Upstreams
+from gateway.upstream.dialling import Target
 
 if TYPE_CHECKING:
     from gateway.settings import HealthSettings
@@ -108,6 +109,7 @@ class Checks:
                     destination.url,
                     f"health {connector.id}",
                     min(connector.connect_timeout_s, self._timeout_s),
+                    connector.team,
                 )
                 status_code = await self._status(connector, target)
                 status, error = self._judged(status_code, time.perf_counter() - begun)

@@ -8,10 +8,17 @@ for the callbacks that are ready already.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, Protocol
 
 SMALL_BYTES: Final = 16_384
 """What is larger is written at once: there its own cost is what counts."""
+
+
+class Sink(Protocol):
+    """A transport, as far as it is written to."""
+
+    def is_closing(self) -> bool: ...
+    def write(self, block: bytes, /) -> None: ...
 
 
 class WriteBatch:
@@ -22,9 +29,9 @@ class WriteBatch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._pending: list[tuple[asyncio.Transport, bytes]] = []
+        self._pending: list[tuple[Sink, bytes]] = []
 
-    def write(self, transport: asyncio.Transport, block: bytes) -> None:
+    def write(self, transport: Sink, block: bytes) -> None:
         """Send a block soon, unless the transport is closed before."""
         if not self._pending:
             self._loop.call_soon(self.flush)

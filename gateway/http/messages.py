@@ -15,7 +15,8 @@ class Outgoing:
 
     `target` is the origin-form request target (RFC 9112 3.2.1). `headers` hold neither framing
     fields nor `Host`. `body` is None when the caller's own body passes through. `sent` counts how
-    often it was sent. `websocket_key` is that of a handshake: then the upstream may answer 101.
+    often it was sent; with `needs_new` it goes on a new connection, as a kept one was closed instead
+    of answering it. `websocket_key` is that of a handshake: then the upstream may answer 101.
     """
 
     method: str
@@ -23,6 +24,7 @@ class Outgoing:
     headers: RawHeaders = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     sent: int = 0
+    needs_new: bool = False
     websocket_key: bytes | None = None
 
 

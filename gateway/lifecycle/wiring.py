@@ -32,6 +32,7 @@ from gateway.tasks import Tasks
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.attempts import Attempts
 from gateway.upstream.connections import Upstreams
+from gateway.upstream.heads import FieldLimits
 from gateway.upstream.probe import Probe
 from gateway.usage.writer import UsageWriter
 
@@ -107,6 +108,19 @@ def policy_of(settings: Settings) -> AddressPolicy:
     return AddressPolicy(Allowed.parse(text) for text in settings.upstream.allow_networks)
 
 
+def upstreams_of(settings: Settings, policy: AddressPolicy) -> Upstreams:
+    """The connections to upstreams."""
+    own = settings.upstream
+    return Upstreams(
+        policy,
+        idle_s=own.idle_s,
+        max_age_s=own.max_age_s,
+        dns_ttl_s=own.dns_ttl_s,
+        ca_file=own.ca_file,
+        limits=FieldLimits(own.most_fields, own.most_field_bytes),
+    )
+
+
 def default_plan_of(settings: Settings) -> Plan:
     """The numbers of a team's default plan."""
     limits = settings.limits
@@ -137,13 +151,8 @@ async def worker(
         timeout_s=settings.database.timeout_s,
     )
     await database.open()
-    upstreams = Upstreams(
-        policy,
-        idle_s=settings.upstream.idle_s,
-        dns_ttl_s=settings.upstream.dns_ttl_s,
-        ca_file=settings.upstream.ca_file,
-    )
-    probe = partial(Probe, policy, settings.upstream.ca_file)
+    upstreams = upstreams_of(settings, policy)
+    probe = partial(Probe, policy, settings.upstream.ca_file, upstreams.resolver)
     health = Health(database, vault, upstreams, settings.health, clock)
     attempts = Attempts(
         upstreams,

@@ -10,14 +10,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from gateway.http import messages, wire
 from gateway.http.pieces import give_up
 from gateway.http.websocket import GOING_AWAY, SWITCHING, Frames
 from gateway.problems import Rejected
-from gateway.server.aiohttp_inside import StreamReader
-from gateway.upstream.answer import BROKEN, Answer
+from gateway.upstream.answer import Answer
+from gateway.upstream.protocol import Broken
 
 if TYPE_CHECKING:
     from gateway.exchange import Body
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from gateway.server.connection import Inbound
 
 log = logging.getLogger(__name__)
-
-_BUFFER_BYTES: Final = 1 << 16
-"""How much of the upstream's is held for a client that is slower; as much again may be read."""
 
 
 class Tunnel:
@@ -43,13 +40,11 @@ class Tunnel:
         self._body = body
         self._upstream = answer.protocol
         self._client: Inbound | None = None
-        self._said = StreamReader(self._upstream, _BUFFER_BYTES, loop=self._loop)
         self._frames = Frames()
         self._has_left = False
         self._is_leaving = False
         self._last_s = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        self._upstream.set_parser(_Taker(self._hear, self._said.feed_eof), self._said)
         self._upstream.on_room = self._go_on
 
     @property
@@ -64,16 +59,14 @@ class Tunnel:
         idle time, and `upstream_invalid` when the upstream was gone without a Close frame. After
         one, a reset is as good an end as any.
         """
-        said = self._said
         self._look()
         try:
-            while said.exception() is not None or not said.at_eof():
-                if piece := await said.readany():
-                    self._last_s = self._loop.time()
-                    yield piece
+            while piece := await self._upstream.read():
+                self._last_s = self._loop.time()
+                yield piece
         except TimeoutError:
             raise Rejected("upstream_timeout", "Neither side said anything any more.") from None
-        except BROKEN:
+        except Broken:
             if not self.is_closing:
                 self._answer.tell_broken()
                 raise Rejected("upstream_invalid", "The upstream broke it off.") from None
@@ -89,7 +82,7 @@ class Tunnel:
         if left_s > 0:
             self._timer = self._loop.call_later(left_s, self._look)
         else:
-            self._said.set_exception(TimeoutError())
+            self._upstream.fail(TimeoutError())
 
     def open(self, client: Inbound) -> None:
         """The client was answered: from here on its bytes are the upstream's, early ones as well."""
@@ -100,16 +93,10 @@ class Tunnel:
         """What comes from the client."""
         self._last_s = self._loop.time()
         self._body.read_bytes += len(piece)
-        transport = self._upstream.transport
-        if transport is not None and not transport.is_closing():
-            transport.write(piece)
+        if not self._upstream.is_closing():
+            self._upstream.write(piece)
             if self._upstream.writing_paused and self._client is not None:
                 self._client.protocol.pause_reading()
-
-    def _hear(self, piece: bytes) -> None:
-        """What comes from the upstream."""
-        if not self._said.is_eof():
-            self._said.feed_data(piece)
 
     def _go_on(self) -> None:
         """The upstream has room again."""
@@ -141,8 +128,7 @@ class Tunnel:
     def end(self) -> None:
         """One side is gone: nothing more is read."""
         self._upstream.on_room = None
-        if not self._said.is_eof():
-            self._said.feed_eof()
+        self._upstream.finish()
 
 
 class _Taker:

@@ -1,81 +1,30 @@
-"""Connections to upstreams: aiohttp's connector and C parser, used directly.
-
-`ClientSession` is skipped: it has a cookie jar, follows redirects, re-sends on its own and costs
-more than all of the gateway. The names used here (`TCPConnector.connect`, `set_response_params`,
-`protocol.read`) are semi-public: aiohttp is pinned to a minor version, and the contract tests in
-tests/gateway/upstream/test_connections.py fail when they move.
-"""
+"""Exchanges with upstreams: a request on a connection, and the answer to it."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-import ssl
-from functools import partial
-from typing import Any, Final, cast
-from urllib.parse import SplitResult, urlsplit
-
-from aiohttp import ClientError, ClientTimeout, TCPConnector
-from aiohttp.client_exceptions import ClientConnectorError
-from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.connector import Connection
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import StreamReader
-from yarl import URL
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
 
 from gateway.exchange import Body, Outgoing
 from gateway.http import websocket, wire
 from gateway.http.batching import SMALL_BYTES, WriteBatch
 from gateway.problems import Rejected
 from gateway.tasks import Tasks
-from gateway.upstream.addresses import AddressPolicy, AddressRefused
-from gateway.upstream.answer import (
-    BROKEN,
-    Answer,
-    Blameless,
-    Bounds,
-    DeadlinePassed,
-    UpstreamProtocol,
-)
+from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.answer import Answer, Blameless, Bounds
 from gateway.upstream.deadlines import Deadlines
-from gateway.upstream.retries import IDEMPOTENT
+from gateway.upstream.dialling import Dialler, Stage, Target
+from gateway.upstream.heads import FieldLimits
+from gateway.upstream.pool import Pool
+from gateway.upstream.protocol import Broken, DeadlinePassed, UpstreamProtocol
+from gateway.upstream.resolver import Resolver
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MOST_FETCHED_BYTES: Final = 1 << 20
-_LEAST_S: Final = 0.001
-"""aiohttp takes zero for "no limit"."""
-
-
-class Target:
-    """Where to connect to: what `TCPConnector.connect` reads of a request, and no more.
-
-    `owner` keeps pools apart: connections are only shared between requests with one owner.
-    """
-
-    proxy = None
-    server_hostname = None
-
-    def __init__(self, base: SplitResult, owner: str, connect_timeout_s: float) -> None:
-        if base.scheme not in _DEFAULT_PORTS or not base.hostname:
-            raise ValueError("an upstream is an http or https URL with a host")
-        self.url = URL.build(scheme=base.scheme, host=base.hostname, port=base.port)
-        self.host = self.url.raw_host or base.hostname
-        self.port = base.port or _DEFAULT_PORTS[base.scheme]
-        self.ssl = True
-        self.connection_key = ConnectionKey(
-            self.host, self.port, base.scheme == "https", True, None, None, hash(owner), None
-        )
-        self.connect_timeout_s = connect_timeout_s
-        self.timeout = ClientTimeout(total=None, connect=connect_timeout_s, ceil_threshold=math.inf)
-        authority = self.url.raw_authority if base.port else self.host
-        if ":" in self.host and not base.port:
-            authority = f"[{self.host}]"
-        self.host_field = b"Host: " + authority.encode("ascii") + b"\r\n"
-        self.label = f"{self.host}:{self.port}"
-
-    def is_ssl(self) -> bool:
-        """True for https."""
-        return self.connection_key.is_ssl
+_AWAITED_BYTES: Final = 1 << 16
+"""A body of this length at most is waited for, so that it can be sent once more."""
+_USUAL_LIMITS: Final = FieldLimits()
 
 
 class Upstreams:
@@ -86,125 +35,122 @@ class Upstreams:
         policy: AddressPolicy,
         *,
         idle_s: float = 15,
-        dns_ttl_s: int = 10,
+        max_age_s: float = 300,
+        dns_ttl_s: float = 10,
         ca_file: str | None = None,
+        limits: FieldLimits = _USUAL_LIMITS,
+        resolver: Resolver | None = None,
+        note: Callable[[Stage], None] | None = None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines(self._loop)
-        self._batch = WriteBatch(self._loop)
-        self._connector = TCPConnector(
-            limit=0,
-            keepalive_timeout=idle_s,
-            ttl_dns_cache=dns_ttl_s,
-            socket_factory=policy.socket_for,
-            ssl=ssl.create_default_context(cafile=ca_file) if ca_file else True,
+        self._loop = loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(loop)
+        self._batch = WriteBatch(loop)
+        self.resolver = resolver or Resolver(dns_ttl_s)
+        self._dialler = Dialler(
+            policy, self.resolver, max_age_s=max_age_s, limits=limits, ca_file=ca_file, note=note
         )
-        protocols = partial(UpstreamProtocol, loop=self._loop)
-        self._connector._factory = cast("Any", protocols)  # noqa: SLF001 - the pinned door
-        self._tasks = Tasks(expected=(*BROKEN, Rejected))
+        self._pool = Pool(loop, idle_s)
+        self._tasks = Tasks(expected=(Exception,))  # told to whoever waits for the answer
 
     async def close(self) -> None:
         """Close every connection."""
         await self._tasks.stop()
-        await self._connector.close()
+        await self._dialler.close()
+
+    def obey(self, policy: AddressPolicy) -> None:
+        """Follow another policy. Connections that it does not allow are closed, used ones when free."""
+        self._dialler.obey(policy)
+        self._pool.drop_unfit()
 
     async def send(self, target: Target, outgoing: Outgoing, body: Body, limits: Bounds) -> Answer:
         """Send a request and wait for the head of its answer.
 
-        The caller releases the answer. A kept connection that turns out to be closed is replaced
-        when the request may be repeated (RFC 9110 9.2.2). Raises Rejected `upstream_blocked`,
-        `upstream_unavailable`, `upstream_invalid` or `upstream_timeout`, and what `body` raises.
+        The caller releases the answer. A kept connection that turns out to be closed before
+        anything was written is replaced; after that, it is Blameless, and a repetition goes on a new
+        one. Raises Rejected `upstream_blocked`, `upstream_unavailable`, `upstream_invalid` or
+        `upstream_timeout`, and what `body` raises.
         """
-        deadline, left_s = self._loop.time() + limits.total_s, limits.total_s
-        is_second = False
+        deadline = self._loop.time() + limits.total_s
+        content = outgoing.body if outgoing.body is not None else body.arrived()
+        if content is None and body.is_coming and (body.declared_bytes or 0) <= _AWAITED_BYTES:
+            content = await self._awaited(body, deadline)
         while True:
-            connection = await self._connect(target, left_s)
-            protocol = cast("UpstreamProtocol", connection.protocol)
-            if protocol.served and (is_second or protocol.should_close):
-                # A second try is the last: not on a kept one. And what a kept one said while
-                # nobody had asked is no answer.
-                connection.close()
-                continue
-            self._deadlines.watch(protocol, deadline)
+            connection = None if outgoing.needs_new else self._kept(target)
+            if connection is None:
+                left_s = deadline - self._loop.time()
+                connection = await self._dialler.dial(target, left_s)
+            self._deadlines.watch(connection, deadline)
             try:
-                return await self._exchange(connection, target, outgoing, body, limits, deadline)
-            except _StaleConnection:
-                is_second = True
-                left_s = max(deadline - self._loop.time(), _LEAST_S)
+                return await self._exchange(
+                    connection, target, outgoing, body, content, limits, deadline
+                )
+            except _Unsent:
+                continue
             except DeadlinePassed:
                 raise Rejected("upstream_timeout", "The upstream did not answer in time.") from None
             finally:
-                self._deadlines.forget(protocol)
+                self._deadlines.forget(connection)
 
-    async def _connect(self, target: Target, most_s: float) -> Connection:
-        timeout = target.timeout
-        if most_s < target.connect_timeout_s:
-            timeout = ClientTimeout(total=None, connect=most_s, ceil_threshold=math.inf)
+    def _kept(self, target: Target) -> UpstreamProtocol | None:
+        """A connection that can be used again; its name is looked up anew when it is time."""
+        connection = self._pool.take(target.key)
+        if connection is not None and connection.name is not None:
+            self.resolver.renew(connection.name, target.team)
+        return connection
+
+    async def _awaited(self, body: Body, deadline: float) -> bytes:
+        """A body that is about to be here."""
         try:
-            return await self._connector.connect(cast("Any", target), [], timeout)
-        except ClientConnectorError as error:
-            if isinstance(error.os_error, AddressRefused):
-                raise Rejected(
-                    "upstream_blocked", "The upstream's address is not allowed here."
-                ) from None
-            raise Rejected("upstream_unavailable", _reason(error)) from error
+            async with asyncio.timeout_at(deadline):
+                return await body.read()
         except TimeoutError:
-            raise Rejected("upstream_timeout", "The upstream took no connection in time.") from None
-        except (ClientError, OSError) as error:
-            raise Rejected("upstream_unavailable", "The upstream could not be reached.") from error
+            raise Blameless("upstream_timeout", "The request did not come in time.") from None
 
     async def _exchange(
         self,
-        connection: Connection,
+        connection: UpstreamProtocol,
         target: Target,
         outgoing: Outgoing,
         body: Body,
+        content: bytes | None,
         limits: Bounds,
         deadline: float,
     ) -> Answer:
-        protocol = cast("UpstreamProtocol", connection.protocol)
-        content = outgoing.body if outgoing.body is not None else body.arrived()
         upload: asyncio.Task[None] | None = None
+        is_kept = connection.served > 0
+        outgoing.sent += 1
         try:
-            # A new parser for each answer: what came after the last one must not begin this one.
-            protocol.set_response_params(
-                skip_payload=outgoing.method == "HEAD",
-                read_until_eof=True,
-                auto_decompress=False,
-                max_field_size=16384,
-                max_line_size=16384,
-            )
-            transport = _transport(connection)
+            connection.begin(is_head=outgoing.method == "HEAD")
             block = wire.request_head(target.host_field, outgoing, body.declared_bytes, content)
-            if content is None or len(block) > SMALL_BYTES:
-                transport.write(block)
+            if content is not None and len(block) <= SMALL_BYTES:
+                self._batch.write(connection, block)
+            elif not connection.is_closing():
+                connection.write(block)
+                if content is None:
+                    upload = self._tasks.start(_upload(connection, body), "upload")
+            message = await connection.head()
+            if outgoing.websocket_key is not None and message.code == 101:
+                websocket.check_switch(message, outgoing.websocket_key)
             else:
-                self._batch.write(transport, block)
-            outgoing.sent += 1
-            if content is None:
-                upload = self._tasks.start(_upload(protocol, body), "upload")
-            head = await protocol.read() if upload is None else await _first(protocol, upload)
-            while 100 <= head[0].code < 200 and head[0].code != 101:  # interim (RFC 9110 15.2)
-                head = await protocol.read() if upload is None else await _first(protocol, upload)
-            protocol.served = True
-            if outgoing.websocket_key is not None and head[0].code == 101:
-                websocket.check_switch(head[0], outgoing.websocket_key)
-            else:
-                wire.check_answer_head(head[0])
-            return Answer(connection, head, limits, deadline, upload)
+                wire.check_answer_head(message)
+            return Answer(connection, limits, deadline, upload, self._deadlines, self._pool.keep)
         except BaseException as error:
-            is_callers = upload is not None and not upload.done() and not _is_full(connection)
+            is_callers = upload is not None and not upload.done() and not connection.is_full
             if upload is not None:
                 upload.cancel()
             connection.close()
             if is_callers and isinstance(error, DeadlinePassed):
                 raise Blameless("upstream_timeout", "The request did not come in time.") from None
-            if not isinstance(error, BROKEN):
+            if not isinstance(error, Broken):
                 raise
-            if isinstance(error, HttpProcessingError):
-                raise Rejected("upstream_invalid", "The upstream's answer is not HTTP.") from error
-            if protocol.served and content is not None and outgoing.method in IDEMPOTENT:
-                raise _StaleConnection from None
+            if is_kept and not connection.wrote:
+                outgoing.sent -= 1
+                raise _Unsent from None
+            if is_kept and not connection.heard:
+                outgoing.needs_new = True
+                raise Blameless(
+                    "upstream_unavailable", "The upstream closed a connection that was kept."
+                ) from error
             raise Rejected(
                 "upstream_unavailable", "The upstream closed the connection without an answer."
             ) from error
@@ -228,60 +174,31 @@ class Upstreams:
         return content
 
 
-class _StaleConnection(Exception):
-    """A kept connection was closed by the upstream before it answered anything."""
+class _Unsent(Exception):
+    """A kept connection was closed by the upstream before anything was written to it."""
 
 
-def _transport(connection: Connection) -> asyncio.Transport:
-    if (transport := connection.transport) is None:
-        raise ConnectionResetError("the connection was lost between two turns of the loop")
-    return transport
-
-
-def _is_full(connection: Connection) -> bool:
-    """True while the upstream has not taken what was written to it."""
-    transport = connection.transport
-    return transport is not None and transport.get_write_buffer_size() > 0
-
-
-async def _first(
-    protocol: UpstreamProtocol, upload: asyncio.Task[None]
-) -> tuple[Any, StreamReader]:
-    """The next head, unless the upload fails before it comes."""
-    reading = asyncio.ensure_future(protocol.read())  # noqa: TID251 - ended below
-    try:
-        await asyncio.wait({reading, upload}, return_when=asyncio.FIRST_COMPLETED)
-        if upload.done() and not reading.done():
-            upload.result()
-        return await reading
-    finally:
-        reading.cancel()
-
-
-async def _upload(protocol: UpstreamProtocol, body: Body) -> None:
+async def _upload(connection: UpstreamProtocol, body: Body) -> None:
     """Pass the caller's body on as it comes, never faster than the upstream takes it."""
     chunked = body.declared_bytes is None
-    async for piece in body.pieces():
-        transport = protocol.transport
-        if transport is None:
-            return  # the upstream is gone; the reading side finds out
-        transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-        await protocol._drain_helper()  # noqa: SLF001 - the pinned door
-    if chunked and protocol.transport is not None:
-        protocol.transport.write(b"0\r\n\r\n")
+    try:
+        async for piece in body.pieces():
+            if connection.is_closing():
+                return  # the upstream is gone; the reading side finds out
+            connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            await connection.drain()
+    except Exception as error:
+        if connection.message is None:
+            gone = isinstance(error, ConnectionError)
+            connection.fail(
+                Blameless("upstream_unavailable", "The request broke off.") if gone else error
+            )
+        raise
+    if chunked and not connection.is_closing():
+        connection.write(b"0\r\n\r\n")
 
 
 def host_fits(host: str, pattern: str) -> bool:
     """True when a host is on an allow-list: itself, or below `*.example.com`."""
     host, pattern = host.lower().rstrip("."), pattern.lower().rstrip(".")
     return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
-
-
-def _reason(error: ClientConnectorError) -> str:
-    """What went wrong, without addresses: the caller may not learn how the network looks."""
-    name = type(error).__name__
-    if "DNS" in name:
-        return "The upstream's host name could not be resolved."
-    if "Certificate" in name or "SSL" in name:
-        return "The upstream's TLS certificate or handshake was not accepted."
-    return "The upstream could not be reached."

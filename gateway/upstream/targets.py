@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.problems import Rejected
 from gateway.upstream.breaker import Breaker, BreakerSettings, State
-from gateway.upstream.connections import Target
+from gateway.upstream.dialling import Target
 
 if TYPE_CHECKING:
     from gateway.model import Connector, Destination
@@ -133,7 +133,9 @@ class Targets:
         levels: dict[int, list[Place]] = {}
         places: dict[str, Place] = {}
         for destination in sorted(connector.destinations, key=_priority):
-            target = Target(destination.url, connector.id, connector.connect_timeout_s)
+            target = Target(
+                destination.url, connector.id, connector.connect_timeout_s, connector.team
+            )
             name = str(target.url)
             if name in places:
                 continue  # the same origin, written in another way

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 import pytest
-from aiohttp.abc import ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
 from gateway.problems import Rejected
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
+from gateway.upstream.resolver import Found, look_up
 from tests.attacks.private import HOSTS, NAMES, PUBLIC, PUBLIC_6
 from tests.dataplane import LOOPBACK, Gateway
 from tests.loopback import Upstream, message, saying
@@ -52,32 +51,28 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     made = Network()
     permitted = AddressPolicy.socket_for
 
-    class Resolver(ThreadedResolver):
-        async def resolve(
-            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-        ) -> list[ResolveResult]:
-            if (answers := NAMES.get(host.lower())) is None:
-                return await super().resolve(host, port, family)
-            turn = made.looked_up.setdefault(host, 0)
-            made.looked_up[host] += 1
-            return [told(host, port, text) for text in answers[min(turn, len(answers) - 1)]]
+    def ask(host: str) -> Sequence[Found]:
+        if (answers := NAMES.get(host.lower())) is None:
+            return look_up(host)
+        turn = made.looked_up.setdefault(host, 0)
+        made.looked_up[host] += 1
+        return [told(text) for text in answers[min(turn, len(answers) - 1)]]
 
     def socket_for(self: AddressPolicy, info: tuple[Any, ...]) -> socket.socket:
         permitted(self, info).close()
         made.reached.append(info[4][0])
         raise ConnectionRefusedError("nobody leaves this machine")
 
-    monkeypatch.setattr("aiohttp.connector.DefaultResolver", Resolver)
+    monkeypatch.setattr("gateway.upstream.resolver.look_up", ask)
     monkeypatch.setattr(AddressPolicy, "socket_for", socket_for)
     with closing(made.listener):
         yield made
 
 
-def told(host: str, port: int, address: str) -> ResolveResult:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return ResolveResult(
-        hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST
-    )
+def told(address: str) -> Found:
+    if ":" in address:
+        return socket.AF_INET6, socket.IPPROTO_TCP, (address, 0, 0, 0)
+    return socket.AF_INET, socket.IPPROTO_TCP, (address, 0)
 
 
 def test_there_are_enough_of_them() -> None:

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from gateway.exchange import Body, Outgoing
 from gateway.problems import Rejected
 from gateway.upstream.answer import Answer, Bounds
-from gateway.upstream.connections import Target, Upstreams
+from gateway.upstream.connections import Upstreams
+from gateway.upstream.dialling import Target
 from tests.loopback import Call, Upstream
 
 USUAL = Bounds(10, 10, 1000)
@@ -69,6 +70,14 @@ async def sent(
         yield answer
     finally:
         answer.release()
+
+
+async def use(upstreams: Upstreams, port: int, host: str = "127.0.0.1") -> int:
+    """The status of an answer to a request at this port of a host, by name or address."""
+    target = Target(urlsplit(f"http://{host}:{port}"), "a", 5)
+    answer = await upstreams.send(target, ask(), Body(None), LARGE)
+    answer.release()
+    return answer.status
 
 
 def break_after(raw: bytes, how: str) -> Callable[[Call], Awaitable[None]]:

@@ -14,7 +14,7 @@ from gateway.problems import Rejected
 from gateway.transform.compiling import compile_connector
 from gateway.transform.request import AuthFault, Mapped, MappingFault, compile_mapping
 from gateway.transform.sigv4 import Credentials, authorization
-from gateway.upstream.connections import Target
+from gateway.upstream.dialling import Target
 from tests.dataplane import TEAM, endpoint, exchange, snapshot
 from tests.loopback import Fields
 

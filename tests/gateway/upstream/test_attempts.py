@@ -295,17 +295,22 @@ async def test_static_body_can_be_sent_again_whatever_became_of_the_callers(
     assert [call.body for call in upstream.calls] == [b"fixed"] * 2
 
 
-async def test_kept_connection_that_has_ended_is_replaced_without_a_retry(
-    tries: Trying, upstream: Upstream
+@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_kept_connection_that_ends_instead_of_an_answer_costs_a_retry(
+    tries: Trying, upstream: Upstream, method: str, retries: int
 ) -> None:
-    at = upstream_of(upstream.url, retries=0)
+    """Whether the request was executed nobody knows: it is sent again where the endpoint says so."""
+    at = upstream_of(upstream.url, retries=retries)
     upstream.script = in_turn(say_ok, closes, say_ok)
     assert await tries.outcome(asking(at)) == 200
-    request = asking(at)
+    body = None if method == "GET" else Body(Source(b"a", b"b"), 2)
+    request = asking(at, method, body=body)
 
-    assert await tries.outcome(request) == 200
-    assert (request.outcome.attempts, tries.waits) == (2, [])
-    assert tries.lane(at).targets.attempts(0) == 2
+    assert await tries.outcome(request) == (200 if retries else "upstream_unavailable")
+    assert (request.outcome.attempts, len(tries.waits)) == (1 + retries, retries)
+    assert [call.body for call in upstream.calls[1:]] == [b"ab" if body else b""] * (1 + retries)
+    assert upstream.connections == 1 + retries
 
 
 async def test_kept_connections_outlive_a_retry(tries: Trying, upstream: Upstream) -> None:

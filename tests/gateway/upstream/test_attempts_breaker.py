@@ -63,6 +63,16 @@ async def test_failures_of_the_upstream_open_it(
     assert len(upstream.calls) == 4
 
 
+async def test_stale_connections_do_not_open_it(tries: Trying, upstream: Upstream) -> None:
+    at = upstream_of(upstream.url)
+    for _ in range(20):
+        upstream.script = in_turn(say_ok, closes)
+        assert await tries.outcome(asking(at)) == 200
+        assert await tries.outcome(asking(at, "POST", body=b"1")) == "upstream_unavailable"
+
+    assert tries.attempts.circuit(at.id) is State.CLOSED
+
+
 async def test_upstream_that_takes_no_connection_opens_it(tries: Trying) -> None:
     at = upstream_of(f"http://127.0.0.1:{closed_port()}")
     assert tries.attempts.circuit(at.id) is None

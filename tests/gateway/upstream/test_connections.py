@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
-import aiohttp
 import pytest
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection, TCPConnector
-from aiohttp.http_parser import HttpRequestParser, HttpResponseParser
-from aiohttp.http_writer import HttpVersion10, HttpVersion11
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.streams import StreamReader
 
 from gateway.exchange import Body, Outgoing
 from gateway.problems import Rejected
-from gateway.upstream.connections import Target, Upstreams
+from gateway.upstream.connections import Upstreams
 from tests.gateway.sending import LARGE, ask, sent, to, whole
 from tests.loopback import Call, Upstream, saying
 
@@ -43,48 +35,6 @@ class _Flow:
     def resume_reading(self, resume_parser: bool = True) -> None: ...
 
 
-def test_names_of_aiohttp_that_are_public_by_custom_only_are_there() -> None:
-    """Each is used by gateway/upstream/connections.py or gateway/server/connection.py; aiohttp is pinned to a minor."""
-    assert aiohttp.__version__.startswith("3.14.")
-    assert list(inspect.signature(TCPConnector.connect).parameters) == [
-        "self", "req", "traces", "timeout"
-    ]  # fmt: skip
-    used = {"skip_payload", "read_until_eof", "auto_decompress", "max_field_size", "max_line_size"}
-    assert used <= inspect.signature(ResponseHandler.set_response_params).parameters.keys()
-    assert list(inspect.signature(RequestHandler.handle_error).parameters) == [
-        "self", "request", "status", "exc", "message"
-    ]  # fmt: skip
-    wanted = {
-        ResponseHandler: "read start_timeout set_exception connection_lost _drain_helper should_close "
-        "set_parser writing_paused resume_writing abort",
-        Connection: "release close protocol transport",
-        RequestHandler: "force_close writing_paused peername _drain_helper _process_keepalive "
-        "set_parser pause_reading resume_reading _upgraded",
-        StreamReader: "at_eof is_eof readany read_nowait exception set_exception",
-    }
-    for owner, names in wanted.items():
-        assert [name for name in names.split() if not hasattr(owner, name)] == []
-    slots = {"_current_request", "_messages", "_waiter", "_keepalive_handle",
-             "_next_keepalive_close_time"}  # fmt: skip
-    assert slots <= set(RequestHandler.__slots__)
-
-
-async def test_parsers_are_the_compiled_ones_and_share_our_constants() -> None:
-    assert HttpRequestParser.__module__ == HttpResponseParser.__module__ == "aiohttp._http_parser"
-    parser = HttpRequestParser(_Flow(), asyncio.get_running_loop(), 1 << 16)  # type: ignore[arg-type] # all that it asks
-    for version, constant in [(b"1.1", HttpVersion11), (b"1.0", HttpVersion10)]:
-        head = b"GET / HTTP/" + version + b"\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
-        ((message, payload),), _, _ = parser.feed_data(head)
-        assert message.version is constant
-        assert payload is EMPTY_PAYLOAD
-
-
-async def test_connector_makes_protocols_by_its_factory() -> None:
-    connector = TCPConnector()
-    assert isinstance(connector._factory(), ResponseHandler)  # noqa: SLF001 - this is the contract
-    await connector.close()
-
-
 async def test_request_is_what_was_asked_for_and_nothing_else(
     upstreams: Upstreams, upstream: Upstream
 ) -> None:
@@ -97,30 +47,6 @@ async def test_request_is_what_was_asked_for_and_nothing_else(
         b"GET /a%2fb//?x=%41+# HTTP/1.1\r\n" + host
         + b"b: 1\r\nA: 2\r\nb: 3\r\nX-Odd: \xe9\xff\r\n\r\n"
     )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("url", "host", "label"),
-    [
-        ("http://example.com", b"example.com", "example.com:80"),
-        ("https://example.com/v1", b"example.com", "example.com:443"),
-        ("http://example.com:8080", b"example.com:8080", "example.com:8080"),
-        ("http://[::1]", b"[::1]", "::1:80"),
-        ("http://[::1]:81", b"[::1]:81", "::1:81"),
-        ("http://EXAMPLE.com", b"example.com", "example.com:80"),
-    ],
-)
-def test_host_field_is_the_urls_authority(url: str, host: bytes, label: str) -> None:
-    target = Target(urlsplit(url), "a", 5)
-
-    assert (target.host_field, target.label) == (b"Host: " + host + b"\r\n", label)
-    assert target.is_ssl() == url.startswith("https")
-
-
-@pytest.mark.parametrize("url", ["ftp://a", "http://", "//a", "a"])
-def test_target_that_is_no_http_url_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="http or https"):
-        Target(urlsplit(url), "a", 5)
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS", "HEAD", "POST", "PUT", "PATCH"])

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.exchange import Body, Outgoing
 from gateway.problems import Rejected
+from gateway.upstream.answer import Blameless
 from gateway.upstream.connections import Upstreams
 from tests.gateway.sending import USUAL, Source, refused, target, whole
 from tests.loopback import Call, Upstream, saying
@@ -51,42 +52,57 @@ async def close_kept(call: Call) -> None:
         await call.answer(body=b"anew")
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_request_that_may_be_repeated_is_sent_again_when_a_kept_connection_was_closed(
-    upstreams: Upstreams, upstream: Upstream, method: str
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+async def test_kept_connection_that_was_closed_before_it_is_used_is_replaced(
+    upstreams: Upstreams,
+    upstream: Upstream,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await kept(upstreams, upstream)
-    upstream.script = close_kept
-    got = await once(upstreams, upstream, method)
+    """The system is asked: the loop had no turn to see it."""
+    monkeypatch.setattr("gateway.upstream.pool._QUIET_S", 0)
+    held: list[Call] = []
 
-    assert got == b"anew"
-    assert [(call.connection, call.method) for call in upstream.calls] == [(1, method), (2, method)]
+    async def hold(call: Call) -> None:
+        held.append(call)
+        await call.answer()
+
+    upstream.script = hold
+    await once(upstreams, upstream)
+    held[0].end()
+    await once(upstreams, upstream, method)
+
+    assert [call.connection for call in upstream.calls] == [1, 2]
 
 
-@pytest.mark.parametrize("method", ["POST", "PATCH"])
-async def test_request_that_may_not_be_repeated_is_sent_once(
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST", "PATCH"])
+async def test_kept_connection_that_closes_instead_of_an_answer_is_nobodys_fault(
     upstreams: Upstreams, upstream: Upstream, method: str
 ) -> None:
     await kept(upstreams, upstream)
     upstream.script = close_kept
     rejected, sent = await refused(upstreams, upstream.url, method, Body.of(b"1"))
 
+    assert isinstance(rejected, Blameless)
     assert (rejected.code, sent, len(upstream.calls)) == ("upstream_unavailable", 1, 1)
 
 
-async def test_request_that_kills_its_upstream_is_repeated_once(
+async def test_repetition_goes_on_a_new_connection(
     upstreams: Upstreams, upstream: Upstream
 ) -> None:
-    """However many connections are kept."""
+    """However many are kept."""
 
     async def die(call: Call) -> None:
         call.reset()
 
     await kept(upstreams, upstream, 4)
     upstream.script = die
-    rejected, sent = await refused(upstreams, upstream.url)
+    outgoing = Outgoing("GET", "/x", [])
+    for _ in range(2):
+        with pytest.raises(Rejected, match="upstream_unavailable"):
+            await upstreams.send(target(upstream.url), outgoing, Body(None), USUAL)
 
-    assert (rejected.code, sent, len(upstream.calls)) == ("upstream_unavailable", 2, 2)
+    assert upstream.calls[0].connection <= 4 < upstream.calls[1].connection
 
 
 async def test_body_that_was_passed_on_is_not_repeated(
@@ -94,7 +110,7 @@ async def test_body_that_was_passed_on_is_not_repeated(
 ) -> None:
     await kept(upstreams, upstream)
     upstream.script = close_kept
-    rejected, sent = await refused(upstreams, upstream.url, "PUT", Body(Source(b"a", b"b"), 2))
+    rejected, sent = await refused(upstreams, upstream.url, "PUT", Body(Source(b"a", b"b"), None))
 
     assert (rejected.code, sent) == ("upstream_unavailable", 1)
 

@@ -68,7 +68,7 @@ def test_without_targets_the_base_url_is_the_one() -> None:
 def test_only_scheme_host_and_port_of_a_target_count() -> None:
     place_ = targets({"url": "http://a.example.com:8080"}).pick(0)
 
-    assert (place_.target.label, place_.target.is_ssl()) == ("a.example.com:8080", False)
+    assert (place_.target.label, place_.target.is_tls) == ("a.example.com:8080", False)
     assert place_.target.host_field == b"Host: a.example.com:8080\r\n"
 
 
