@@ -20,7 +20,7 @@ from gateway.upstream.breaker import BreakerSettings, State
 from gateway.upstream.bulkhead import Bulkhead
 from gateway.upstream.connections import Upstreams, host_fits
 from gateway.upstream.retries import Budget, backoff_s, has_key, may_pass, may_repeat, retry_after_s
-from gateway.upstream.targets import Place, Standing, Targets, nothing_ails
+from gateway.upstream.targets import Era, Place, Standing, Targets, nothing_ails
 
 if TYPE_CHECKING:
     from gateway.metrics import Metrics
@@ -102,14 +102,15 @@ class Attempts:
         exchange.outcome.upstream_begun_s = begun
         deadline = begun + limits.total_s
         tried: tuple[Place, ...] = ()
-        place = lane.targets.pick(begun)
+        endpoint = exchange.endpoint.id
+        place = lane.targets.pick(begun, endpoint)
         if not lane.slots.enter():
             place = await self._queue(lane, place, exchange, deadline)
             limits = self._until(deadline, limits)
         outcome: Answer | Rejected
         try:
             while True:
-                era = place.breaker.era
+                era = place.era(endpoint)
                 exchange.outcome.target = place.target.label
                 try:
                     answer = await self._upstreams.send(
@@ -122,16 +123,16 @@ class Attempts:
                 except Rejected as refused:
                     outcome = refused
                 except BaseException:
-                    place.breaker.abandoned(era)
+                    place.abandoned(era)
                     raise
-                _judge(outcome, place, self._now(), era)
+                _judge(outcome, place, self._now(), era, endpoint)
                 wait_s = self._wait_s(outcome, exchange, lane, len(tried) + 1, deadline)
                 if wait_s is None:
                     return self._taken(outcome, exchange, lane, place, era)
                 if isinstance(outcome, Answer):
                     outcome.release()
                 tried = (*tried, place)
-                place = await self._next(lane, tried, wait_s)
+                place = await self._next(lane, tried, wait_s, endpoint)
                 limits = self._until(deadline, limits)
         except BaseException:
             place.leave()
@@ -145,7 +146,8 @@ class Attempts:
 
     async def _queue(self, lane: Lane, place: Place, exchange: Exchange, deadline: float) -> Place:
         """Wait for a slot, and pick anew: what was healthy before may not be any more."""
-        place.breaker.abandoned(place.breaker.era)
+        endpoint = exchange.endpoint.id
+        place.abandoned(place.era(endpoint))
         place.leave()
         lane.slots.check()
         begun = self._now()
@@ -155,15 +157,17 @@ class Attempts:
             # It is the upstream that was waited for.
             exchange.outcome.upstream_s = self._now() - begun
         try:
-            return lane.targets.pick(self._now())
+            return lane.targets.pick(self._now(), endpoint)
         except Rejected:
             lane.slots.leave()
             raise
 
-    async def _next(self, lane: Lane, tried: tuple[Place, ...], wait_s: float) -> Place:
+    async def _next(
+        self, lane: Lane, tried: tuple[Place, ...], wait_s: float, endpoint: str
+    ) -> Place:
         """Wait, and pick a target, another one if there is one."""
         await self._sleep(wait_s)
-        place = lane.targets.pick(self._now(), tried)
+        place = lane.targets.pick(self._now(), endpoint, tried)
         tried[-1].leave()
         return place
 
@@ -189,12 +193,12 @@ class Attempts:
             return None
         now = self._now()
         wait_s = backoff_s(retry, self._chance()) if told_s is None else told_s
-        if now + wait_s >= deadline or not lane.targets.can_pick(now):
+        if now + wait_s >= deadline or not lane.targets.can_pick(now, exchange.endpoint.id):
             return None
         return wait_s if lane.budget.take(lane.targets.attempts(now), now) else None
 
     def _taken(
-        self, outcome: Answer | Rejected, exchange: Exchange, lane: Lane, place: Place, era: int
+        self, outcome: Answer | Rejected, exchange: Exchange, lane: Lane, place: Place, era: Era
     ) -> Answer:
         """The outcome that counts. An answer that is here as a whole needs nothing any more."""
         if isinstance(outcome, Rejected):
@@ -211,7 +215,7 @@ class Attempts:
             outcome.on_broken = partial(self._broken, place, era)
         return outcome
 
-    def _broken(self, place: Place, era: int) -> None:
+    def _broken(self, place: Place, era: Era) -> None:
         place.spoiled(self._now(), era)
 
     def _lane(self, connector: Connector) -> Lane:
@@ -267,15 +271,15 @@ def _worse(one: Standing, other: Standing) -> Standing:
     return Standing(max(one.state, other.state), min(one.healthy, other.healthy))
 
 
-def _judge(outcome: Answer | Rejected, place: Place, now: float, era: int) -> None:
+def _judge(outcome: Answer | Rejected, place: Place, now: float, era: Era, endpoint: str) -> None:
     """Remember what an attempt says of its target."""
     if isinstance(outcome, Rejected):
         if outcome.code in _FAILED and not isinstance(outcome, Blameless):
             place.failed(now, era)
         else:
-            place.breaker.abandoned(era)
+            place.abandoned(era)
     elif outcome.status >= 500 and outcome.status not in _NOT_FAILED:
-        place.failed(now, era)
+        place.refused(now, era, endpoint)
     else:
         place.succeeded(now, era)
 

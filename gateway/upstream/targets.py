@@ -9,6 +9,7 @@ same: a check may be wrong, and an answer that fails is no worse than none.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,26 +21,41 @@ if TYPE_CHECKING:
     from gateway.model import Connector, Destination
 
 _FAILURES_IN_A_ROW: Final = 5
+_MOST_ENDPOINTS: Final = 256
+"""So many endpoints of one target have a breaker at most."""
+_REMEMBERED_S: Final = 60.0
 _EJECTED_S: Final = 5.0
 _LONGEST_EJECTED_S: Final = 60.0
+
+
+class Era(NamedTuple):
+    """The breakers that an attempt began under, and their eras."""
+
+    target: int
+    own: Breaker | None
+    endpoint: int
 
 
 class Place:
     """One target, and how it has behaved towards this process.
 
-    Each choice is followed by one of `succeeded`, `failed` and `abandoned`, and by one `leave`.
+    Its breaker counts what says that the target is ill. Answers that say so of what was asked (5xx)
+    count for their endpoint alone: those breakers are made at the first such answer. Each choice
+    is followed by one of `succeeded`, `failed`, `refused` and `abandoned`, and by one `leave`.
     """
 
     __slots__ = ("_ejected_for_s", "_ejected_until", "_failed_in_row", "breaker", "credit",
-                 "in_flight", "level", "target", "weight")  # fmt: skip
+                 "endpoints", "in_flight", "level", "settings", "target", "weight")  # fmt: skip
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, settings: BreakerSettings) -> None:
+        self.settings = settings
+        self.endpoints: OrderedDict[str, Breaker] = OrderedDict()
         self._failed_in_row = 0
         self._ejected_until = 0.0
         self._ejected_for_s = 0.0
         self.level: Sequence[Place] = ()
         """All of one priority, where there are several."""
-        self.breaker = breaker
+        self.breaker = Breaker(settings)
         self.credit = 0
         self.in_flight = 0
         self.target: Target
@@ -55,22 +71,64 @@ class Place:
         """A request is over, the last byte of its answer included."""
         self.in_flight -= 1
 
-    def succeeded(self, now: float, era: int) -> None:
+    def admits(self, now: float, endpoint: str) -> bool:
+        """True when the target may be tried for this endpoint."""
+        own = self.endpoints.get(endpoint)
+        return self.breaker.admits(now) and (own is None or own.admits(now))
+
+    def begin(self, endpoint: str) -> None:
+        """An attempt that was admitted begins."""
+        self.breaker.begin()
+        if (own := self.endpoints.get(endpoint)) is not None:
+            own.begin()
+
+    def era(self, endpoint: str) -> Era:
+        """What the outcome of an attempt that begins now is told with."""
+        own = self.endpoints.get(endpoint) if self.endpoints else None
+        return Era(self.breaker.era, own, 0 if own is None else own.era)
+
+    def succeeded(self, now: float, era: Era) -> None:
         """An attempt ended well."""
-        self.breaker.succeeded(now, era)
+        self.breaker.succeeded(now, era.target)
+        if era.own is not None:
+            era.own.succeeded(now, era.endpoint)
         if self._failed_in_row:
             self._failed_in_row = 0
             self._ejected_for_s = 0.0
 
-    def failed(self, now: float, era: int) -> None:
-        """An attempt failed. The first failure after an ejection ejects again."""
-        self.breaker.failed(now, era)
+    def failed(self, now: float, era: Era) -> None:
+        """An attempt failed by the target. The first failure after an ejection ejects again."""
+        self.breaker.failed(now, era.target)
+        if era.own is not None:
+            era.own.abandoned(era.endpoint)
         self._fault(now)
 
-    def spoiled(self, now: float, era: int) -> None:
-        """An attempt that ended well for all that one could see broke off in its answer's body."""
-        self.breaker.spoiled(now, era)
+    def refused(self, now: float, era: Era, endpoint: str) -> None:
+        """The target answered, and the answer is a failure."""
+        self.breaker.succeeded(now, era.target)
+        own = era.own
+        if own is None:
+            own = self.endpoints.get(endpoint) or self._made(endpoint, now)
+        own.failed(now, era.endpoint)
         self._fault(now)
+
+    def spoiled(self, now: float, era: Era) -> None:
+        """An attempt that ended well for all that one could see broke off in its answer's body."""
+        self.breaker.spoiled(now, era.target)
+        self._fault(now)
+
+    def abandoned(self, era: Era) -> None:
+        """An attempt ended by no fault or merit of the target."""
+        self.breaker.abandoned(era.target)
+        if era.own is not None:
+            era.own.abandoned(era.endpoint)
+
+    def wait_s(self, now: float, endpoint: str) -> float:
+        """When to come back, in seconds, while it does not admit."""
+        own = self.endpoints.get(endpoint)
+        both = (self.breaker, own) if own is not None else (self.breaker,)
+        waits = [breaker.wait_s(now) for breaker in both if not breaker.admits(now)]
+        return max(waits, default=0.0)
 
     def is_ejected(self, now: float) -> bool:
         """True while it is left out."""
@@ -83,7 +141,17 @@ class Place:
     def is_idle(self, now: float, for_s: float) -> bool:
         """True when forgetting it would change nothing."""
         is_free = not self.in_flight and not self.is_ejected(now)
-        return is_free and self.breaker.is_idle(now, for_s)
+        breakers = (self.breaker, *self.endpoints.values())
+        return is_free and all(breaker.is_idle(now, for_s) for breaker in breakers)
+
+    def _made(self, endpoint: str, now: float) -> Breaker:
+        """A breaker for an endpoint; of many, those make room that say the least."""
+        own = self.endpoints
+        while own and (
+            len(own) >= _MOST_ENDPOINTS or next(iter(own.values())).is_idle(now, _REMEMBERED_S)
+        ):
+            own.popitem(last=False)
+        return own.setdefault(endpoint, Breaker(self.settings))
 
     def _fault(self, now: float) -> None:
         if self.is_ejected(now):
@@ -139,7 +207,7 @@ class Targets:
             name = str(target.url)
             if name in places:
                 continue  # the same origin, written in another way
-            place = self.places.get(name) or Place(Breaker(self._settings))
+            place = self.places.get(name) or Place(self._settings)
             place.settle(target, destination.weight)
             levels.setdefault(destination.priority, []).append(place)
             places[name] = place
@@ -152,20 +220,20 @@ class Targets:
         by_load = connector.definition.load_balancing == "least-request"
         self._choose = self._least_loaded if by_load else _in_turn
 
-    def pick(self, now: float, tried: Sequence[Place] = ()) -> Place:
+    def pick(self, now: float, endpoint: str, tried: Sequence[Place] = ()) -> Place:
         """The target for the next attempt, if possible one that was not tried.
 
-        Raises Rejected `circuit_open` when every target is left alone.
+        Raises Rejected `circuit_open` when every target is left alone, by all or by the endpoint.
         """
         place = self._only
-        if place is None or place.breaker.state is not State.CLOSED:
-            place = self._best(now, tried)
+        if place is None or endpoint in place.endpoints or place.breaker.state is not State.CLOSED:
+            place = self._best(now, endpoint, tried)
         place.in_flight += 1
         return place
 
-    def can_pick(self, now: float) -> bool:
+    def can_pick(self, now: float, endpoint: str) -> bool:
         """True when `pick` would find a target."""
-        return any(place.breaker.admits(now) for place in self.places.values())
+        return any(place.admits(now, endpoint) for place in self.places.values())
 
     def attempts(self, now: float) -> int:
         """How many attempts ended within the breakers' window."""
@@ -182,9 +250,9 @@ class Targets:
         """True when forgetting what is known of them would change nothing."""
         return all(place.is_idle(now, for_s) for place in self.places.values())
 
-    def _best(self, now: float, tried: Sequence[Place]) -> Place:
+    def _best(self, now: float, endpoint: str, tried: Sequence[Place]) -> Place:
         """Healthy and untried, else healthy, else any: the first of these that there is."""
-        able = [[p for p in level if p.breaker.admits(now)] for level in self._levels]
+        able = [[p for p in level if p.admits(now, endpoint)] for level in self._levels]
         healthy = [[p for p in level if not p.is_ejected(now)] for level in able]
         if ailing := self._ailing(self._id):
             healthy = [[p for p in level if p.target.label not in ailing] for level in healthy]
@@ -192,12 +260,12 @@ class Targets:
         for level in (*fresh, *healthy, *able):
             if level:
                 place = self._choose(level)
-                place.breaker.begin()
+                place.begin(endpoint)
                 return place
         raise Rejected(
             "circuit_open",
             "The upstream has failed often and is left alone for a moment.",
-            retry_after_s=min(place.breaker.wait_s(now) for place in self.places.values()),
+            retry_after_s=min(place.wait_s(now, endpoint) for place in self.places.values()),
         )
 
     def _least_loaded(self, places: Sequence[Place]) -> Place:

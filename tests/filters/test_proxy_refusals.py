@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.prometheus import registry_of
 from tests.dataplane import Gateway, endpoint
-from tests.loopback import Call, Client, Message, Upstream, request
+from tests.loopback import Call, Client, Message, Upstream, request, saying
 
 Start = Callable[..., Awaitable[Gateway]]
 Eventually = Callable[..., Awaitable[None]]
@@ -22,14 +22,10 @@ def samples(registry: CollectorRegistry, name: str) -> dict[str, float]:
     return {sample.labels["connector"]: sample.value for sample in found}
 
 
-async def failing(call: Call) -> None:
-    await call.answer(500, b"broken")
-
-
 async def test_open_breaker_is_told_counted_and_costs_no_quota(
     gateway: Start, upstream: Upstream
 ) -> None:
-    upstream.script = failing
+    upstream.script = saying(b"no HTTP\r\n\r\n", close=True)
     running = await gateway(upstream=FEW)
     await running.rows.connector(upstream.url)
     key = await running.rows.key(plan_id=await running.rows.plan("small", daily_quota=5))
@@ -37,14 +33,14 @@ async def test_open_breaker_is_told_counted_and_costs_no_quota(
     refused = answers[3:]
     registry = registry_of(running.worker.runtime.metrics.snapshot)
 
-    assert [answer.status for answer in answers] == [500] * 3 + [503] * 6
+    assert [answer.status for answer in answers] == [502] * 3 + [503] * 6
     assert {answer.code for answer in refused} == {"circuit_open"}
     assert all(1 <= int(answer.field("retry-after") or 0) <= 30 for answer in refused)
     assert {answer.json()["retryable"] for answer in refused} == {True}
     assert samples(registry, "gateway_breaker_state") == {"up": 2}
     assert samples(registry, "gateway_upstream_healthy") == {"up": 0}
     records = await running.records(9)
-    assert [(row["attempts"], row["source"]) for row in records[:3]] == [(1, "upstream")] * 3
+    assert [(row["attempts"], row["source"]) for row in records[:3]] == [(1, "gateway")] * 3
     assert {(row["attempts"], row["source"], row["error_code"]) for row in records[3:]} == {
         (0, "gateway", "circuit_open")
     }

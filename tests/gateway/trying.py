@@ -124,6 +124,10 @@ def status(code: int, *fields: str, body: bytes = b"") -> Script:
     return saying(b"HTTP/1.1 %d x\r\n" % code + lines + framing + body)
 
 
+ILL = status(200, "a: \x01")
+"""What no healthy upstream says: it counts against the target, whatever was asked."""
+
+
 async def closes(call: Call) -> None:
     """Take the request, and close the connection without an answer."""
     await call.read_body()

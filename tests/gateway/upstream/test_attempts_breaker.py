@@ -13,6 +13,7 @@ from gateway.problems import Rejected
 from gateway.upstream.breaker import BreakerSettings, State
 from tests.gateway.sending import Source, whole
 from tests.gateway.trying import (
+    ILL,
     Eventually,
     Hands,
     Trying,
@@ -61,6 +62,21 @@ async def test_failures_of_the_upstream_open_it(
 
     assert await tries.outcome(asking(at)) == "circuit_open"
     assert len(upstream.calls) == 4
+
+
+async def test_endpoint_that_fails_is_left_alone_and_the_others_are_not(
+    tries: Trying, upstream: Upstream
+) -> None:
+    async def script(call: Call) -> None:
+        await (status(500) if call.method == "POST" else say_ok)(call)
+
+    upstream.script = script
+    at = upstream_of(upstream.url)
+    outcomes = [await tries.outcome(asking(at, "POST", body=b"1")) for _ in range(5)]
+
+    assert outcomes == [500] * 4 + ["circuit_open"]
+    assert await tries.outcome(asking(at)) == 200
+    assert tries.attempts.circuit(at.id) is State.CLOSED
 
 
 async def test_stale_connections_do_not_open_it(tries: Trying, upstream: Upstream) -> None:
@@ -203,7 +219,7 @@ async def test_open_breaker_answers_at_once_and_truly(
 async def test_three_probes_at_a_time_decide(
     tries: Trying, upstream: Upstream, clock: Hands, eventually: Eventually
 ) -> None:
-    upstream.script = status(500)
+    upstream.script = ILL
     at = upstream_of(upstream.url)
     for _ in range(4):
         await tries.outcome(asking(at))
@@ -264,7 +280,7 @@ async def test_breakers_of_two_teams_have_nothing_to_do_with_each_other(
 ) -> None:
     red = upstream_of(upstream.url)
     blue = dataclasses.replace(upstream_of(upstream.url), team="blue")
-    upstream.script = status(500)
+    upstream.script = ILL
     for _ in range(4):
         await tries.outcome(asking(red))
     upstream.script = say_ok
@@ -278,7 +294,7 @@ async def test_new_version_of_a_connector_keeps_its_breaker(
     tries: Trying, upstream: Upstream
 ) -> None:
     at = upstream_of(upstream.url)
-    upstream.script = in_turn(*[status(500)] * 4, say_ok)
+    upstream.script = in_turn(*[ILL] * 4, say_ok)
     for _ in range(4):
         await tries.outcome(asking(at))
     changed = dataclasses.replace(upstream_of(upstream.url, connect_timeout=7), id=at.id)
@@ -292,8 +308,8 @@ async def test_what_is_kept_is_bounded_for_100_000_connectors(clock: Hands) -> N
 
         def use(name: str, *, good: bool) -> None:
             lane = tries.attempts._lane(dataclasses.replace(one, id=name))  # noqa: SLF001 - see above
-            place = lane.targets.pick(clock.monotonic())
-            (place.succeeded if good else place.failed)(clock.monotonic(), place.breaker.era)
+            place = lane.targets.pick(clock.monotonic(), "e")
+            (place.succeeded if good else place.failed)(clock.monotonic(), place.era("e"))
             place.leave()
 
         for _ in range(4):

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.upstream.breaker import State
 from tests.gateway.trying import (
+    ILL,
     KEY,
     Hands,
     Trying,
@@ -114,11 +115,11 @@ async def test_next_priority_takes_over_until_the_first_is_back(
     tries: Trying, three: list[Upstream], clock: Hands
 ) -> None:
     first, second, _ = three
-    first.script = status(500)
+    first.script = ILL
     targets = [{"url": first.url}, {"url": second.url, "priority": 1}]
     at = upstream_of(first.url, targets=targets)
     outcomes = [await tries.outcome(asking(at)) for _ in range(30)]
-    assert Counter(outcomes) == {500: 20, 200: 10}
+    assert Counter(outcomes) == {"upstream_invalid": 20, 200: 10}
     assert tries.attempts.standings()["up"] == (State.OPEN, 0.5)
     clock.forward(5)
     first.script = say_ok

@@ -37,7 +37,7 @@ def name(place: Place) -> str:
 def picked(among: Targets, count: int, now: float = 0, *, keep: bool = False) -> list[str]:
     names = []
     for _ in range(count):
-        place = among.pick(now)
+        place = among.pick(now, "e")
         names.append(name(place))
         if not keep:
             place.leave()
@@ -50,7 +50,7 @@ def place(among: Targets, wanted: str) -> Place:
 
 def fail(failing: Place, now: float, times: int = 5) -> None:
     for _ in range(times):
-        failing.failed(now, failing.breaker.era)
+        failing.failed(now, failing.era("e"))
 
 
 def open_breaker(failing: Place, now: float = 0) -> None:
@@ -66,7 +66,7 @@ def test_without_targets_the_base_url_is_the_one() -> None:
 
 
 def test_only_scheme_host_and_port_of_a_target_count() -> None:
-    place_ = targets({"url": "http://a.example.com:8080"}).pick(0)
+    place_ = targets({"url": "http://a.example.com:8080"}).pick(0, "e")
 
     assert (place_.target.label, place_.target.is_tls) == ("a.example.com:8080", False)
     assert place_.target.host_field == b"Host: a.example.com:8080\r\n"
@@ -123,9 +123,9 @@ def test_first_level_is_used_again_when_it_has_come_back() -> None:
     open_breaker(first)
     assert picked(among, 1) == ["b"]
     for _ in range(3):
-        probe = among.pick(5)
+        probe = among.pick(5, "e")
         assert probe is first
-        probe.succeeded(5, probe.breaker.era)
+        probe.succeeded(5, probe.era("e"))
 
     assert picked(among, 2, now=5) == ["a", "a"]
 
@@ -135,32 +135,32 @@ def test_when_all_are_left_alone_the_caller_is_told_when_the_first_comes_back() 
     open_breaker(place(among, "a"), now=10)
     open_breaker(place(among, "b"), now=12.5)
     with pytest.raises(Rejected) as caught:
-        among.pick(13)
+        among.pick(13, "e")
 
     assert (caught.value.code, caught.value.headers) == ("circuit_open", [(b"Retry-After", b"2")])
-    assert not among.can_pick(13)
-    assert among.can_pick(15)
+    assert not among.can_pick(13, "e")
+    assert among.can_pick(15, "e")
 
 
 def test_half_open_target_gets_three_at_a_time() -> None:
     among = targets()
     open_breaker(next(iter(among.places.values())))
-    probes = [among.pick(5) for _ in range(3)]
+    probes = [among.pick(5, "e") for _ in range(3)]
     with pytest.raises(Rejected, match="circuit_open"):
-        among.pick(5)
+        among.pick(5, "e")
     probes[0].breaker.abandoned(probes[0].breaker.era)
 
-    assert among.pick(5) is probes[0]
+    assert among.pick(5, "e") is probes[0]
 
 
 def test_retry_takes_another_target_even_of_the_next_level() -> None:
     among = targets(target("a"), target("b"), target("c", priority=1))
     a, b, c = (place(among, n) for n in "abc")
 
-    assert among.pick(0, (a,)) is b
-    assert among.pick(0, (b,)) is a
-    assert among.pick(0, (a, b)) is c
-    assert among.pick(0, (a, b, c)) in {a, b}
+    assert among.pick(0, "e", (a,)) is b
+    assert among.pick(0, "e", (b,)) is a
+    assert among.pick(0, "e", (a, b)) is c
+    assert among.pick(0, "e", (a, b, c)) in {a, b}
 
 
 def test_five_failures_in_a_row_eject_for_a_time_that_doubles() -> None:
@@ -182,7 +182,7 @@ def test_success_begins_the_row_and_the_time_anew() -> None:
     among = targets(target("a"), target("b"))
     a = place(among, "a")
     fail(a, 0)
-    a.succeeded(5, a.breaker.era)
+    a.succeeded(5, a.era("e"))
     fail(a, 5, 4)
     assert not a.is_ejected(5)
     fail(a, 5, 1)
@@ -214,7 +214,7 @@ def test_ejected_target_is_better_than_none() -> None:
     fail(a, 0)
     open_breaker(b)
 
-    assert (a.is_ejected(1), among.pick(1)) == (True, a)
+    assert (a.is_ejected(1), among.pick(1, "e")) == (True, a)
 
 
 def test_share_of_healthy_targets_and_worst_state_are_told() -> None:
@@ -241,7 +241,7 @@ def test_single_target_is_all_or_nothing() -> None:
 def test_target_that_stays_in_a_new_version_keeps_what_is_known_of_it() -> None:
     among = targets(target("a"), target("b"))
     open_breaker(place(among, "a"))
-    held = among.pick(0)
+    held = among.pick(0, "e")
     new = [target("a", weight=7, priority=1), target("c")]
     among.settle(connector(BASE, targets=new, connect_timeout=1500))
     held.leave()
@@ -261,7 +261,7 @@ def test_same_origin_is_one_target_however_it_is_written() -> None:
 def idle_places() -> Iterator[tuple[str, Callable[[Place], None]]]:
     yield "in flight", lambda found: setattr(found, "in_flight", 1)
     yield "ejected", lambda found: fail(found, 100)
-    yield "used", lambda found: found.succeeded(100, 0)
+    yield "used", lambda found: found.succeeded(100, found.era("e"))
 
 
 @pytest.mark.parametrize("why", dict(idle_places()))
@@ -311,3 +311,50 @@ def test_target_that_checks_speak_against_is_used_before_none_is() -> None:
     open_breaker(place(among, "b"))
 
     assert picked(among, 2) == [*"aa"]
+
+
+def refuse(refusing: Place, now: float, endpoint: str = "e", times: int = 1) -> None:
+    for _ in range(times):
+        refusing.refused(now, refusing.era(endpoint), endpoint)
+
+
+def test_answers_that_fail_open_the_breaker_of_their_endpoint_alone() -> None:
+    among = targets()
+    only = next(iter(among.places.values()))
+    refuse(only, 0, "bad", SETTINGS.least_attempts)
+
+    assert (only.breaker.state, among.can_pick(0, "bad"), among.can_pick(0, "e")) == (
+        State.CLOSED, False, True,
+    )  # fmt: skip
+    with pytest.raises(Rejected, match="circuit_open") as caught:
+        among.pick(1, "bad")
+    assert caught.value.headers == [(b"Retry-After", b"4")]
+    assert among.pick(1, "e") is only
+
+
+def test_endpoints_breaker_closes_when_its_probes_succeed() -> None:
+    among = targets()
+    only = next(iter(among.places.values()))
+    refuse(only, 0, times=SETTINGS.least_attempts)
+    for _ in range(3):
+        probe = among.pick(5, "e")
+        probe.succeeded(5, probe.era("e"))
+
+    assert only.endpoints["e"].state is State.CLOSED
+
+
+def test_other_target_serves_an_endpoint_that_one_fails() -> None:
+    among = targets(target("a"), target("b", priority=1))
+    refuse(place(among, "a"), 0, times=SETTINGS.least_attempts)
+
+    assert (picked(among, 2), name(among.pick(0, "other"))) == (["b", "b"], "a")
+
+
+def test_breakers_of_endpoints_are_bounded_and_forgotten() -> None:
+    only = next(iter(targets().places.values()))
+    for number in range(10_000):
+        refuse(only, 0, str(number))
+    assert len(only.endpoints) <= 256
+    refuse(only, 100, "late")
+
+    assert [*only.endpoints] == ["late"]
