@@ -54,7 +54,7 @@ async def test_secret_that_is_not_set_stops_the_request() -> None:
     refused = await refusal_of(STAGE, asking(auth_type="bearer"))
 
     assert (refused.code, refused.status) == ("secret_missing", 503)
-    assert "'token'" in refused.detail
+    assert '"token"' in refused.detail
 
 
 class Slowly:
