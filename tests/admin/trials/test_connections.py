@@ -141,10 +141,11 @@ async def test_team_has_so_many_tests_a_minute(
     editor: User, stranger: User, upstream: Upstream
 ) -> None:
     draft = {"upstreamBaseUrl": "https://YOUR_HOST.example.com"}
-    for _ in range(ALLOWED.a_minute):
-        assert (await editor.post("/connectors/test", draft)).status == 200
-    answer = await editor.post("/connectors/test", draft)
+    allowed = 0
+    while (answer := await editor.post("/connectors/test", draft)).status == 200:
+        allowed += 1  # while it takes its time, further ones become due
 
+    assert allowed >= ALLOWED.a_minute
     assert (answer.status, answer.json["code"]) == (429, "rate_limited")
     assert int(answer.headers["Retry-After"]) >= 1
     assert (await stranger.post("/connectors/test", draft)).status == 200
