@@ -279,7 +279,9 @@ class HealthSettings:
         True, "Whether published connectors that have a healthCheckPath are checked."
     )
     interval_s: float = number(
-        30.0, "How often each connector is checked, in seconds, a tenth more or less.", least=1
+        30.0,
+        "How often each connector is checked, in seconds, a tenth more or less; one that stays unhealthy up to four times as seldom.",
+        least=1,
     )
     timeout_s: float = number(
         5.0, "How long to wait for an answer, in seconds.", least=0.01, most=300

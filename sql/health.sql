@@ -1,20 +1,48 @@
 -- Active health checks: which are due, what they found, and what is told of it.
 
 -- name: claim
--- Published connectors whose check is due, for whoever is first; each is due again after an interval.
+-- Published connectors whose check is due, for whoever is first: of the teams that which has the fewest
+-- checks under way is next, and none gets more of them than its share. Each is due again after an
+-- interval; one that stays unhealthy as long after as it has been so, at most $3 intervals, but for one
+-- whose last check found it better.
 -- Across teams: it serves the process, not a caller.
--- $1 interval_s double precision
--- $2 most bigint
-WITH due AS (
-    SELECT connector_id
+-- $1 most bigint
+-- $2 interval_s double precision
+-- $3 most_intervals double precision
+-- $4 share bigint
+-- $5 team_ids text[]
+-- $6 under_way bigint[]
+WITH ready AS (
+    SELECT connector_id, team_id, due_at,
+        row_number() OVER (PARTITION BY team_id ORDER BY due_at) AS turn
     FROM gateway_health
     WHERE due_at <= now()
-    ORDER BY due_at
-    LIMIT $2
-    FOR UPDATE SKIP LOCKED
+), fair AS (
+    SELECT r.connector_id, r.due_at, r.turn + COALESCE(t.under_way, 0) AS turn
+    FROM ready AS r
+    LEFT JOIN unnest($5::text[], $6::bigint[]) AS t (team_id, under_way) ON t.team_id = r.team_id
+    WHERE r.turn <= $4 AND r.turn + COALESCE(t.under_way, 0) <= $4
+), due AS (
+    SELECT h.connector_id
+    FROM fair AS f
+    JOIN gateway_health AS h ON h.connector_id = f.connector_id
+    WHERE h.due_at <= now()
+    ORDER BY f.turn, f.due_at
+    LIMIT $1
+    FOR UPDATE OF h SKIP LOCKED
 ), claimed AS (
     UPDATE gateway_health AS h
-    SET due_at = now() + $1 * (0.9 + 0.2 * random()) * interval '1 second'
+    SET due_at = now() + (0.9 + 0.2 * random()) * CASE
+        WHEN h.status = 'unhealthy' AND NOT EXISTS (
+            SELECT
+            FROM gateway_health_target AS t
+            WHERE t.connector_id = h.connector_id AND t.contrary < 0
+        ) THEN least(
+            greatest(now() - h.since, $2 * interval '1 second'),
+            $2 * $3 * interval '1 second'
+        )
+        ELSE $2 * interval '1 second'
+    END
     FROM due
     WHERE h.connector_id = due.connector_id
     RETURNING h.connector_id
@@ -70,7 +98,7 @@ ORDER BY h.connector_id
 FOR UPDATE;
 
 -- name: save
--- How connectors are from now on, and for so many seconds unless they are checked again.
+-- How connectors are from now on, and until so many seconds after their next check is due.
 -- Across teams: it serves the process, not a caller.
 -- $1 connectors jsonb
 -- $2 valid_s double precision
@@ -79,7 +107,7 @@ SET status = n.status,
     since = CASE WHEN h.status = n.status THEN h.since ELSE n.checked_at END,
     checked_at = n.checked_at,
     latency_ms = n.latency_ms,
-    valid_until = now() + $2 * interval '1 second',
+    valid_until = greatest(h.due_at, now()) + $2 * interval '1 second',
     changed_at = CASE WHEN n.is_changed THEN clock_timestamp() ELSE h.changed_at END
 FROM jsonb_to_recordset($1::jsonb) AS n (
     connector_id uuid, status text, checked_at timestamptz, latency_ms real, is_changed boolean
@@ -150,7 +178,7 @@ SET checks = q.checks + EXCLUDED.checks,
 -- $1 since timestamptz
 -- $2 after uuid
 -- $3 most bigint
-SELECT h.connector_id, c.slug, count(*) AS targets,
+SELECT h.connector_id, h.team_id, c.slug, count(*) AS targets,
     COALESCE(array_agg(t.target) FILTER (WHERE t.status = 'unhealthy'), '{}') AS ailing
 FROM gateway_health AS h
 JOIN service_connector AS c ON c.id = h.connector_id

@@ -17,12 +17,13 @@ from uuid import UUID
 
 import sql
 from gateway.clock import Clock, utc_now
-from gateway.database import Database, DatabaseAway, RowFault
+from gateway.database import Database, DatabaseAway, Row, RowFault
 from gateway.health.checks import UNHEALTHY, Checks, Found, judged, together
 from gateway.partitions import KEEP_EVERY_S, Partitions
 from gateway.secrets.vault import Vault
 from gateway.settings import HealthSettings
 from gateway.tasks import Tasks
+from gateway.turns import Turns
 from gateway.upstream.connections import Upstreams
 
 if TYPE_CHECKING:
@@ -42,8 +43,10 @@ _SAVE_TARGETS = sql.query("health.save_targets")
 _STANDINGS = sql.query("health.standings")
 
 UNKNOWN: Final = "unknown"
-_VALID_INTERVALS: Final = 3
-"""After so many intervals without a check nothing is known of a connector any more."""
+_MOST_INTERVALS: Final = 4.0
+"""How many intervals there are at most between the checks of a connector that stays unhealthy."""
+_VALID_INTERVALS: Final = 2
+"""So many intervals after a check was due and not done nothing is known of a connector any more."""
 _WHOLE_EVERY_S: Final = 60.0
 """How often everything is read anew: so that is forgotten what is checked no more."""
 _OVERLAP: Final = timedelta(seconds=10)
@@ -59,8 +62,9 @@ _PATIENCE_S: Final = 2.0
 
 
 class Known(NamedTuple):
-    """What checks have found of a connector: its slug, its number of targets, and which are unhealthy."""
+    """What checks have found of a team's connector: its number of targets, and which are unhealthy."""
 
+    team: str
     slug: str
     targets: int
     ailing: frozenset[str]
@@ -84,8 +88,11 @@ class Health:
         self._clock = clock
         self._look_every_s = look_every_s
         self._partitions = Partitions(database, "gateway_health_check", settings.keep_days)
-        self._checks = Checks(vault, upstreams, settings, settings.most_at_once)
-        self._asked = Checks(vault, upstreams, settings, min(_FEW, settings.most_at_once))
+        most = settings.most_at_once
+        self._targets, self._few = Turns(most), Turns(min(_FEW, most))
+        self._checks = Checks(vault, upstreams, settings, self._targets)
+        self._asked = Checks(vault, upstreams, settings, self._few)
+        self._turns = Turns(most)
         self._tasks = Tasks(expected=(DatabaseAway,))
         self._running: set[asyncio.Task[None]] = set()
         self._found: list[list[Found]] = []
@@ -123,7 +130,7 @@ class Health:
         if self._clock.monotonic() - self._read_at >= _HELD_S:
             return {}
         shares: dict[str, float] = {}
-        for slug, targets, ailing in self._known.values():
+        for _, slug, targets, ailing in self._known.values():
             share = 1 - len(ailing) / targets
             shares[slug] = min(share, shares.get(slug, share))
         return shares
@@ -143,24 +150,45 @@ class Health:
         return kept
 
     async def _claim(self) -> None:
-        """Begin the checks that are due, as many as there are slots for."""
-        most = self._settings.most_at_once
-        while True:
-            free = most - len(self._running)
-            rows = await self._database.rows(_CLAIM, self._settings.interval_s, free)
+        """Begin the checks that are due, as many as there are slots for, until none is left."""
+        while rows := await self._due():
             for row in rows:
+                self._turns.take(row["team_id"])
                 task = self._tasks.start(self._check(dict(row)), "health check")
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
-            if len(rows) < free:
-                return
-            while len(self._running) > most // 2:
-                await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            await self._until_ended((len(rows) + 1) // 2)
+
+    async def _due(self) -> list[Row]:
+        """Connectors whose checks are due, and begin now."""
+        turns = self._turns
+        if not turns.free:
+            return []
+        return await self._database.rows(
+            _CLAIM,
+            turns.free,
+            self._settings.interval_s,
+            _MOST_INTERVALS,
+            turns.share,
+            [*turns.held],
+            [*turns.held.values()],
+        )
+
+    async def _until_ended(self, count: int) -> None:
+        """Wait until so many checks have ended, but no longer than until the next look."""
+        left = len(self._running) - count
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._look_every_s):
+                while len(self._running) > left:
+                    await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     async def _check(self, row: Mapping[str, Any]) -> None:
-        if found := await self._checks.check(row):
-            self._found.append(found)
-            del self._found[:-_MOST_FOUND]
+        try:
+            if found := await self._checks.check(row):
+                self._found.append(found)
+                del self._found[:-_MOST_FOUND]
+        finally:
+            self._turns.leave(row["team_id"])
 
     async def _write(self) -> None:
         """Write what was found; when that fails it waits, and the oldest goes when it is too much."""
@@ -222,22 +250,29 @@ class Health:
         if self._seen is None:
             return
         seen = await self._now()
-        changed = await self._rows(self._seen - _OVERLAP)
-        self._known |= changed
+        if changed := await self._rows(self._seen - _OVERLAP):
+            self._learn(self._known | changed)
         self._seen, self._read_at = seen, self._clock.monotonic()
 
     async def _read(self) -> None:
         """Read everything."""
         seen = await self._now()
-        self._known = await self._rows(datetime.fromtimestamp(0, UTC))
+        self._learn(await self._rows(datetime.fromtimestamp(0, UTC)))
         self._seen, self._read_at = seen, self._clock.monotonic()
+
+    def _learn(self, known: dict[str, Known]) -> None:
+        self._known = known
+        teams = {each.team for each in known.values()}
+        for turns in (self._turns, self._targets, self._few):
+            turns.teams = teams
 
     async def _rows(self, since: datetime) -> dict[str, Known]:
         found: dict[str, Known] = {}
         last = UUID(int=0)
         while rows := await self._database.rows(_STANDINGS, since, last, _MOST_ROWS):
             for row in rows:
-                known = Known(row["slug"], row["targets"], frozenset(row["ailing"]))
+                ailing = frozenset(row["ailing"])
+                known = Known(row["team_id"], row["slug"], row["targets"], ailing)
                 found[str(row["connector_id"])] = known
             last = rows[-1]["connector_id"]
         return found

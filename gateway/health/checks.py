@@ -21,6 +21,7 @@ from gateway.model import Connector, Destination
 from gateway.problems import Rejected
 from gateway.secrets.vault import Vault
 from gateway.transform.compiling import compile_connector
+from gateway.turns import Turns
 from gateway.upstream.answer import Bounds
 from gateway.upstream.attempts import check_hosts
 from gateway.upstream.connections import Upstreams
@@ -61,16 +62,16 @@ class Found(NamedTuple):
 
 
 class Checks:
-    """Does checks, so many at once at most."""
+    """Does checks: each target takes one of the slots that teams share."""
 
     def __init__(
-        self, vault: Vault, upstreams: Upstreams, settings: HealthSettings, most_at_once: int
+        self, vault: Vault, upstreams: Upstreams, settings: HealthSettings, slots: Turns
     ) -> None:
         self._vault = vault
         self._upstreams = upstreams
         self._timeout_s = settings.timeout_s
         self._slow_s = settings.slow_s
-        self._slots = asyncio.Semaphore(most_at_once)
+        self._slots = slots
         self._random = Random()
 
     async def check(self, row: Mapping[str, Any]) -> list[Found]:
@@ -100,7 +101,7 @@ class Checks:
         return compile_connector(snapshot, team=row["team_id"], secrets=secrets)
 
     async def _check(self, connector: Connector, destination: Destination) -> Found:
-        async with self._slots:
+        async with self._slots.turn(connector.team):
             id_ = uuid7()
             begun = time.perf_counter()
             status_code = latency_ms = None

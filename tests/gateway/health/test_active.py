@@ -23,7 +23,7 @@ from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK, Gateway, Migrated, Rows, connect, endpoint
 from tests.gateway.stoppable import Stoppable
-from tests.gateway.trying import Hands, closed_port, status
+from tests.gateway.trying import Hands, closed_port, hangs, status
 from tests.loopback import Upstream, say_ok
 
 Eventually = Callable[..., Awaitable[None]]
@@ -180,6 +180,84 @@ async def test_check_is_due_again_after_an_interval(
     wait = await table.value("SELECT extract(epoch FROM due_at - now())::float FROM gateway_health")
 
     assert 85 < wait < 110.5
+
+
+async def test_hung_upstreams_of_one_team_leave_another_all_its_checks(
+    table: Table, make: Make, upstream: Upstream, eventually: Eventually
+) -> None:
+    checkers = [await make(timeout_s=60, most_at_once=8) for _ in range(2)]
+    for number in range(3):
+        await table.publish(upstream.url, f"c{number}", "blue")
+    for checker in checkers:
+        checker.start()
+    await eventually(lambda: all(len(checker.shares()) == 3 for checker in checkers))
+    async with Upstream() as hung:
+        hung.script = hangs
+        for number in range(40):
+            await table.publish(hung.url, f"c{number}", targets=[{"url": hung.url}])
+        await eventually(lambda: len(hung.calls) == 8)
+        for turn in range(2, 10):
+            await table.rows.run("UPDATE gateway_health SET due_at = now() WHERE team_id = 'blue'")
+            await eventually(lambda turn=turn: len(upstream.calls) == 3 * turn)
+        assert len(hung.calls) == 8, "half of the slots of each process"
+        for checker in checkers:
+            await checker.close()
+
+
+async def test_hung_targets_of_one_connector_leave_others_their_checks(
+    table: Table, make: Make, upstream: Upstream, eventually: Eventually
+) -> None:
+    checker = await make(timeout_s=60, most_at_once=4)
+    await table.publish(upstream.url, team="blue")
+    checker.start()
+    await eventually(lambda: checker.shares() == {"up": 1.0})
+    async with AsyncExitStack() as stack:
+        hung = [await stack.enter_async_context(Upstream()) for _ in range(6)]
+        for each in hung:
+            each.script = hangs
+        await table.publish(hung[0].url, targets=[{"url": each.url} for each in hung])
+        await eventually(lambda: sum(len(each.calls) for each in hung) == 2)
+        await table.rows.run("UPDATE gateway_health SET due_at = now() WHERE team_id = 'blue'")
+        await eventually(lambda: len(upstream.calls) == 2)
+        await checker.close()
+
+
+async def test_only_team_has_all_slots(
+    table: Table, make: Make, upstream: Upstream, eventually: Eventually
+) -> None:
+    upstream.script = hangs
+    checker = await make(timeout_s=60, most_at_once=8)
+    for number in range(10):
+        await table.publish(upstream.url, f"c{number}")
+    checker.start()
+    await eventually(lambda: len(upstream.calls) == 8)
+    await checker.close()
+
+
+async def test_connector_that_stays_unhealthy_is_checked_ever_more_seldom_until_it_is_better(
+    table: Table, make: Make, upstream: Upstream
+) -> None:
+    checker = await make(interval_s=100, unhealthy_after=1, healthy_after=2)
+    await table.publish(upstream.url)
+    upstream.script = status(503)
+    await checker.check_now("red", [], 1)
+
+    async def wait(failing_s: int) -> float:
+        since = "UPDATE gateway_health SET due_at = now(), since = now() - $1 * interval '1 second'"
+        await table.value(since, failing_s)
+        assert len(await checker._due()) == 1  # noqa: SLF001 - one turn of what runs for good
+        left = "SELECT extract(epoch FROM due_at - now())::float / 100 FROM gateway_health"
+        return float(await table.value(left))
+
+    for failing_s, intervals in ((0, 1), (100, 1), (200, 2), (300, 3), (400, 4), (86_400, 4)):
+        assert 0.85 * intervals < await wait(failing_s) < 1.15 * intervals
+    await checker.check_now("red", [], 1)
+    until = "SELECT extract(epoch FROM valid_until - due_at)::float FROM gateway_health"
+    assert await table.value(until) == pytest.approx(200.5), "what is known lasts as long"
+    upstream.script = say_ok
+    await checker.check_now("red", [], 1)
+
+    assert 0.85 < await wait(86_400) < 1.15, "soon, though it counts as unhealthy"
 
 
 async def test_unpublished_connector_is_checked_no_more_and_forgotten(
@@ -365,6 +443,22 @@ async def test_partitions_are_made_and_dropped_by_retention(table: Table, make: 
     names = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'gateway_health_check'::regclass"
 
     assert await table.value(names) == 5  # yesterday to the day after tomorrow, and the other
+
+
+async def test_of_ten_thousand_due_checks_each_team_gets_its_share(
+    table: Table, make: Make
+) -> None:
+    await table.rows.run("SET session_replication_role = replica")
+    await table.rows.run(
+        "INSERT INTO gateway_health (connector_id, team_id, due_at)"
+        " SELECT gen_random_uuid(), CASE WHEN n % 1000 = 0 THEN 'blue' ELSE 'red' END,"
+        " now() - interval '1 day' + n * interval '1 second' FROM generate_series(1, 10000) AS n"
+    )
+    checkers = [await make(most_at_once=8) for _ in range(2)]
+    await asyncio.gather(*(checker._due() for checker in checkers))  # noqa: SLF001 - both at once
+    claimed = "SELECT count(*) FROM gateway_health WHERE due_at > now() AND team_id = $1"
+
+    assert [await table.value(claimed, team) for team in ("red", "blue")] == [8, 8]
 
 
 async def test_due_checks_latest_and_history_are_found_by_index(table: Table) -> None:

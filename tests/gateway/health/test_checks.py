@@ -22,6 +22,7 @@ from gateway.ids import uuid7
 from gateway.options import load
 from gateway.secrets.vault import MasterKey, Vault
 from gateway.settings import HealthSettings
+from gateway.turns import Turns
 from gateway.upstream.addresses import AddressPolicy
 from gateway.upstream.connections import Upstreams
 from tests.gateway.trying import closed_port, closes, hangs, status
@@ -49,7 +50,7 @@ def checks(upstreams: Upstreams) -> Make:
 
     def make(**given: Any) -> Checks:
         settings = load(HealthSettings, given)
-        return Checks(VAULT, upstreams, settings, settings.most_at_once)
+        return Checks(VAULT, upstreams, settings, Turns(settings.most_at_once))
 
     return make
 
@@ -168,7 +169,7 @@ async def test_refused_addresses_all_have_one_text_whether_somebody_listens_or_n
     upstream: Upstream,
 ) -> None:
     strict = Upstreams(AddressPolicy())
-    checks = Checks(VAULT, strict, HealthSettings(), 5)
+    checks = Checks(VAULT, strict, HealthSettings(), Turns(5))
     urls = [
         upstream.url,
         f"http://127.0.0.1:{closed_port()}",
