@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections import OrderedDict
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +18,7 @@ import jwt
 import orjson
 
 from gateway.clock import Clock, SystemClock
+from gateway.recent import Recent
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ _BELIEVED_S: Final = 300.0
 """How long a verified token is not verified again: its key may be withdrawn meanwhile."""
 _MOST_AGE_S: Final = 600.0
 """How long keys are believed without asking again: a withdrawn one is refused after that."""
-_CACHED_TOKENS: Final = 10_000
+_CACHED_BYTES: Final = 16 << 20
+_IDENTITY_BYTES: Final = 256
 _SYSTEM_CLOCK: Final = SystemClock()
 
 
@@ -99,7 +101,7 @@ class Tokens:
         self._fetch = fetch
         self._clock = clock
         self._sets = {key.jwks_url: _KeySet() for key in keys if key.jwks_url}
-        self._verified: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
+        self._verified: Recent[bytes, tuple[Identity, float]] = Recent(_CACHED_BYTES)
 
     async def verify(self, token: str) -> Identity:
         """Who this token speaks for. Raises TokenFault."""
@@ -110,11 +112,9 @@ class Tokens:
             expires_at = min(identity.expires_at + self._rules.leeway_s, verified_at + _BELIEVED_S)
             if verified_at <= now < expires_at:
                 return identity
-            del self._verified[digest]
+            self._verified.drop(digest)
         identity = self._identity(await self._claims(token))
-        self._verified[digest] = (identity, now)
-        if len(self._verified) > _CACHED_TOKENS:
-            self._verified.popitem(last=False)
+        self._verified.put(digest, (identity, now), _size(identity))
         return identity
 
     async def _claims(self, token: str) -> dict[str, Any]:
@@ -216,6 +216,13 @@ class Tokens:
         }
         headers = {"kid": key.kid} if key.kid else None
         return jwt.encode(claims, key.key, algorithm=key.algorithm, headers=headers)
+
+
+def _size(identity: Identity) -> int:
+    """How much memory an identity takes, nearly."""
+    teams = identity.teams
+    words = (identity.user, *teams, *teams.values())
+    return _IDENTITY_BYTES + sys.getsizeof(teams) + sum(map(sys.getsizeof, words))
 
 
 def _key_of(entry: Any, algorithm: str) -> Any:

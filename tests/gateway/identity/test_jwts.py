@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
@@ -256,3 +257,18 @@ def test_no_repr_shows_a_key() -> None:
 
     assert "HS256" in shown
     assert SECRET not in shown
+
+
+async def test_tokens_that_name_many_teams_stay_within_a_bound() -> None:
+    tokens = Tokens(RULES, OURS)
+    made = [
+        token(teams={f"team-{number}-{n}": "viewer" for n in range(1_500)}) for number in range(100)
+    ]
+    tracemalloc.start()
+    for each in made:
+        await tokens.verify(each)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert 8 << 20 < grown < 17 << 20
+    assert "team-0-0" in (await tokens.verify(made[0])).teams
