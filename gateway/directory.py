@@ -17,11 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
+import orjson
+
 import sql
 from gateway.clock import Clock
 from gateway.database import Database, DatabaseAway, Row
 from gateway.identity.keys import NO_DIGEST
-from gateway.lookup import Cache
+from gateway.lookup import Cache, Loaded
 from gateway.model import Caller, Connector, Plan
 from gateway.networks import parse_network
 from gateway.problems import Rejected
@@ -43,6 +45,14 @@ _PING = sql.query("directory.ping")
 _is_slug: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]").fullmatch
 _PING_EVERY_S: Final = 3.0
 _RECONNECT_S: Final = 0.2
+CACHE_BYTES: Final = 256 << 20
+_CONNECTOR_BYTES: Final = 2_048
+_ENDPOINT_BYTES: Final = 4_608
+_JSON_FACTOR, _SCHEMA_FACTOR = 8, 24
+"""What becomes of a byte of a snapshot, and besides of one of a schema, when it is compiled."""
+_KEY_BYTES: Final = 1_024
+_PLAN_BYTES: Final = 512
+_ENTRY_BYTES: Final = 160
 _LOOK_EVERY_S: Final = 1.0
 """How often the files with secrets are looked at: one that has changed is in force soon after."""
 
@@ -76,15 +86,23 @@ class Channel(NamedTuple):
 class Directory:
     """Who callers are and where they may go."""
 
-    def __init__(self, database: Database, vault: Vault, default_plan: Plan, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        default_plan: Plan,
+        clock: Clock,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
         self._database = database
         self._vault = vault
         self._fallback = default_plan
         self._clock = clock
         self._tasks = Tasks(expected=(DatabaseAway,))
-        self._keys: Cache[KeyRecord] = Cache(self._load_key, clock, self._tasks)
-        self._connectors: Cache[Connector | Draft] = Cache(self._load_connector, clock, self._tasks)
-        self._plans: Cache[Plan] = Cache(self._load_plan, clock, self._tasks)
+        part = cache_bytes // 16
+        self._keys = Cache(self._load_key, clock, self._tasks, 3 * part)
+        self._connectors = Cache(self._load_connector, clock, self._tasks, 12 * part)
+        self._plans = Cache(self._load_plan, clock, self._tasks, part)
         self._channel: Channel | None = None
         self._pings = 0
         self._pongs = 0
@@ -131,32 +149,42 @@ class Directory:
         await self._tasks.stop()
         await self._leave()
 
-    async def _load_key(self, public_id: str) -> KeyRecord | None:
+    async def _load_key(self, public_id: str) -> Loaded[KeyRecord] | None:
         row = await self._database.row(_KEY, public_id)
-        return None if row is None else key_record(row, self._fallback)
+        if row is None:
+            return None
+        record = key_record(row, self._fallback)
+        caller = record.caller
+        lists = (caller.connector_ids, caller.allowed_endpoints, caller.allowed_networks)
+        own = _KEY_BYTES + _ENTRY_BYTES * sum(map(len, lists))
+        return Loaded(record, own + _plan_bytes(caller.plan))
 
-    async def _load_plan(self, team: str) -> Plan | None:
+    async def _load_plan(self, team: str) -> Loaded[Plan] | None:
         row = await self._database.row(_DEFAULT_PLAN, team)
-        return None if row is None else _plan(row, str(row["id"]), row["name"])
+        if row is None:
+            return None
+        plan = _plan(row, str(row["id"]), row["name"])
+        return Loaded(plan, _plan_bytes(plan))
 
-    async def _load_connector(self, name: str) -> Connector | Draft | None:
+    async def _load_connector(self, name: str) -> Loaded[Connector | Draft] | None:
         slug, _, team = name.partition(" ")
         row = await self._database.row(_CONNECTOR, team, slug)
         if row is None:
             return None
         if row["snapshot"] is None:
-            return Draft(slug)
+            return Loaded(Draft(slug), _ENTRY_BYTES)
         snapshot: Mapping[str, Any] = row["snapshot"]
         bare = await asyncio.to_thread(compile_connector, snapshot, team=team, secrets={})
         files = self._vault.stamps(secret["reference"] for secret in row["secrets"])
         secrets = self._open(row["secrets"], bare)
         try:
-            return await asyncio.to_thread(
+            made = await asyncio.to_thread(
                 compile_connector, snapshot, team=team, secrets=secrets, files=files
             )
         except AuthFault as fault:  # one from outside may be anything by now
             log.error("a secret can't be used", extra={"reason": str(fault)})  # noqa: TRY400 - the trace says nothing
-            return dataclasses.replace(bare, files=files)
+            made = dataclasses.replace(bare, files=files)
+        return Loaded(made, compiled_bytes(snapshot))
 
     def _open(self, rows: list[dict[str, Any]], connector: Connector) -> dict[str, str]:
         return open_secrets(self._vault, rows, connector)
@@ -227,6 +255,22 @@ class Directory:
                     and record.caller.plan.id in {plan_id, self._fallback.id}
                 )
             )
+
+
+def compiled_bytes(snapshot: Mapping[str, Any]) -> int:
+    """How much memory a connector takes that is compiled from a snapshot, nearly."""
+    endpoints = snapshot["endpoints"]
+    schemas = [each["definition"].get("body_schema") for each in endpoints]
+    return (
+        _CONNECTOR_BYTES
+        + _ENDPOINT_BYTES * len(endpoints)
+        + _JSON_FACTOR * len(orjson.dumps(snapshot))
+        + _SCHEMA_FACTOR * len(orjson.dumps([schema for schema in schemas if schema]))
+    )
+
+
+def _plan_bytes(plan: Plan) -> int:
+    return _PLAN_BYTES + _ENTRY_BYTES * len(plan.allowed_connectors)
 
 
 def open_secrets(

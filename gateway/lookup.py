@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from gateway.clock import Clock
 from gateway.database import DatabaseAway
+from gateway.recent import Recent
 from gateway.tasks import Tasks
 
 T = TypeVar("T")
 
-_MOST_ENTRIES: Final = 50_000
+_MOST_ABSENT_BYTES: Final = 4 << 20
 _ABSENT_FOR_S: Final = 5.0
 _DOUBTED: Final = -1
 
 
-class _Entry(NamedTuple, Generic[T]):
+class Loaded(NamedTuple, Generic[T]):
+    """A value, and how much memory it takes, nearly."""
+
     value: T
-    generation: int
+    size_bytes: int
+
+
+class _Entry(Generic[T]):
+    __slots__ = ("generation", "value")
+
+    def __init__(self, value: T, generation: int) -> None:
+        self.value = value
+        self.generation = generation
 
 
 class Cache(Generic[T]):
@@ -32,17 +43,16 @@ class Cache(Generic[T]):
 
     def __init__(
         self,
-        load: Callable[[str], Awaitable[T | None]],
+        load: Callable[[str], Awaitable[Loaded[T] | None]],
         clock: Clock,
         tasks: Tasks,
-        most: int = _MOST_ENTRIES,
+        most_bytes: int,
     ) -> None:
         self._load = load
         self._tasks = tasks
         self._clock = clock
-        self._most = most
-        self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()
-        self._absent: OrderedDict[str, float] = OrderedDict()
+        self._entries: Recent[str, _Entry[T]] = Recent(most_bytes)
+        self._absent: Recent[str, float] = Recent(_MOST_ABSENT_BYTES)
         self._loading: dict[str, asyncio.Future[T | None]] = {}
         self._changed: set[str] = set()
         self._generation = 0
@@ -61,7 +71,7 @@ class Cache(Generic[T]):
         """
         if (held := self.held(name)) is not None:
             return held
-        if self._clock.monotonic() < self._absent.get(name, 0.0):
+        if self._clock.monotonic() < (self._absent.get(name) or 0.0):
             return None
         loading = self._loading.get(name)
         if loading is None:
@@ -77,20 +87,19 @@ class Cache(Generic[T]):
     async def _fresh(self, name: str) -> T | None:
         try:
             generation = self._generation
-            value = await self._load(name)
+            loaded = await self._load(name)
             while name in self._changed:  # while it was read
                 self._changed.discard(name)
                 generation = self._generation
-                value = await self._load(name)
-            self._entries.pop(name, None)
-            if value is None:
-                self._absent[name] = self._clock.monotonic() + _ABSENT_FOR_S
-            else:
-                self._entries[name] = _Entry(value, generation)
-            for kept in (self._entries, self._absent):
-                if len(kept) > self._most:
-                    kept.popitem(last=False)
-            return value
+                loaded = await self._load(name)
+            own = sys.getsizeof(name)
+            if loaded is None:
+                self._entries.drop(name)
+                self._absent.put(name, self._clock.monotonic() + _ABSENT_FOR_S, own)
+                return None
+            entry = _Entry(loaded.value, generation)
+            self._entries.put(name, entry, loaded.size_bytes + own)
+            return loaded.value
         finally:
             del self._loading[name]
             self._changed.discard(name)
@@ -99,24 +108,26 @@ class Cache(Generic[T]):
         """Forget one value: it has changed."""
         if name in self._loading:
             self._changed.add(name)
-        self._entries.pop(name, None)
-        self._absent.pop(name, None)
+        self._entries.drop(name)
+        self._absent.drop(name)
 
     def drop_where(self, fits: Callable[[T], bool]) -> None:
         """Forget the values that fit."""
         self._changed.update(self._loading)
         for name in [n for n, e in self._entries.items() if fits(e.value)]:
-            del self._entries[name]
+            self._entries.drop(name)
 
     def doubt_where(self, fits: Callable[[T], bool]) -> int:
         """Look the values that fit up anew when they are next used; how many weren't to be before."""
-        found = [(n, e) for n, e in self._entries.items() if fits(e.value)]
-        self._entries |= {n: e._replace(generation=_DOUBTED) for n, e in found}
-        return sum(entry.generation == self._generation for _, entry in found)
+        found = [e for _, e in self._entries.items() if fits(e.value)]
+        count = sum(entry.generation == self._generation for entry in found)
+        for entry in found:
+            entry.generation = _DOUBTED
+        return count
 
     def values(self) -> list[T]:
         """All that is here, in force or not."""
-        return [entry.value for entry in self._entries.values()]
+        return [entry.value for _, entry in self._entries.items()]
 
     def doubt(self) -> None:
         """Look everything up anew when it is next used."""

@@ -98,6 +98,11 @@ class DatabaseSettings:
         10, "How many connections one process may open.", least=2, most=1000
     )
     timeout_s: float = number(5.0, "How long to wait for a connection, in seconds.", least=0.01)
+    cache_bytes: int = whole(
+        256 << 20,
+        "How much memory one process takes, nearly, for connectors, keys and plans that it has read, in bytes.",
+        least=16 << 20,
+    )
 
 
 @dataclass(frozen=True, slots=True)

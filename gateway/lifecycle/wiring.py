@@ -163,7 +163,7 @@ async def worker(
         retry_percent=settings.upstream.retry_percent,
         ailing=health.ailing,
     )
-    directory = Directory(database, vault, plan, clock)
+    directory = Directory(database, vault, plan, clock, settings.database.cache_bytes)
     limits = MemoryLimits(clock)
     usage = UsageWriter(
         database,

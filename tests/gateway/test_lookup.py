@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
@@ -10,8 +12,11 @@ import pytest
 
 from gateway.clock import Clock
 from gateway.database import DatabaseAway
-from gateway.lookup import Cache
+from gateway.lookup import Cache, Loaded
+from gateway.recent import ENTRY_BYTES
 from gateway.tasks import Tasks
+
+SIZE = 1_000
 
 
 class Turned(Protocol):
@@ -30,13 +35,13 @@ class Source:
         self.gate.set()
         self.away = False
 
-    async def load(self, name: str) -> str | None:
+    async def load(self, name: str) -> Loaded[str] | None:
         self.loads.append(name)
         value = self.values.get(name)
         await self.gate.wait()
         if self.away:
             raise DatabaseAway
-        return value
+        return None if value is None else Loaded(value, SIZE)
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ async def source() -> Source:
 @pytest.fixture
 async def cache(source: Source, clock: Clock) -> AsyncIterator[Cache[str]]:
     tasks = Tasks(expected=(DatabaseAway,))
-    yield Cache(source.load, clock, tasks, most=2)
+    yield Cache(source.load, clock, tasks, 2 * (SIZE + ENTRY_BYTES + sys.getsizeof("a")))
     await tasks.stop()
 
 
@@ -87,7 +92,20 @@ async def test_whatever_is_asked_for_puts_nothing_out_that_is_there(
     await cache.get("b")
     await cache.get("c")
 
-    assert [cache.held(name) for name in "abc"] == [None, "2", "3"]
+    assert [cache.held(name) for name in "abc"] == ["1", None, "3"], "what was used stays"
+
+
+async def test_names_of_what_is_not_there_are_bounded_in_bytes(
+    source: Source, cache: Cache[str]
+) -> None:
+    tracemalloc.start()
+    for number in range(300):
+        await cache.get(f"{number}" + "x" * 60_000)
+        source.loads.clear()
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert grown < 5 << 20
 
 
 async def test_change_while_a_value_is_read_is_not_missed(
