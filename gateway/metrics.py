@@ -26,7 +26,11 @@ SECONDS: Final = (
 OVERHEAD_SECONDS: Final = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
 )  # fmt: skip
+_FIRST_BYTE, _UPSTREAM, _OVERHEAD = (number * (len(SECONDS) + 2) for number in (1, 2, 3))
+"""Where histograms begin in a route's list: each is its counts, and the sum at the end."""
 _MOST_SERIES: Final = 20_000
+_OTHER: Final = "_other"
+"""No connector has this name: those beyond the bound are counted under it."""
 _KNOWN_METHODS: Final = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 
 
@@ -60,15 +64,41 @@ class Histogram:
 
 
 class Route:
-    """The histograms of one (connector, endpoint)."""
+    """The histograms of one (connector, endpoint), in one list: there may be thousands of them."""
 
-    __slots__ = ("duration", "first_byte", "overhead", "upstream")
+    __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        self.duration = Histogram(SECONDS)
-        self.upstream = Histogram(SECONDS)
-        self.overhead = Histogram(OVERHEAD_SECONDS)
-        self.first_byte = Histogram(SECONDS)
+        self._counts: list[float] = [0] * (_OVERHEAD + len(OVERHEAD_SECONDS) + 2)
+
+    def observe(self, total_s: float, first_byte_s: float, own_s: float, upstream_s: float) -> None:
+        """Count the times of one request; one that reached no upstream did not wait for it."""
+        counts = self._counts
+        counts[bisect_left(SECONDS, total_s)] += 1
+        counts[_FIRST_BYTE - 1] += total_s
+        counts[_FIRST_BYTE + bisect_left(SECONDS, first_byte_s)] += 1
+        counts[_UPSTREAM - 1] += first_byte_s
+        if upstream_s:
+            counts[_UPSTREAM + bisect_left(SECONDS, upstream_s)] += 1
+            counts[_OVERHEAD - 1] += upstream_s
+        counts[_OVERHEAD + bisect_left(OVERHEAD_SECONDS, own_s)] += 1
+        counts[-1] += own_s
+
+    def duration(self) -> list[float]:
+        """The counts and the sum of what requests took in all."""
+        return self._counts[:_FIRST_BYTE]
+
+    def first_byte(self) -> list[float]:
+        """Those until the first byte of the answer."""
+        return self._counts[_FIRST_BYTE:_UPSTREAM]
+
+    def upstream(self) -> list[float]:
+        """Those of waiting for the upstream."""
+        return self._counts[_UPSTREAM:_OVERHEAD]
+
+    def overhead(self) -> list[float]:
+        """Those of the gateway's own time."""
+        return self._counts[_OVERHEAD:]
 
 
 class Metrics:
@@ -113,9 +143,11 @@ class Metrics:
         own_s: float,
         upstream_s: float,
     ) -> None:
-        """Count a finished request and its times, unless there are too many series already.
+        """Count a finished request and its times.
 
-        The connector and the endpoint are empty for a request that reached none.
+        The connector and the endpoint are empty for a request that reached none. Series are never
+        dropped, or the sum of several processes' counters would go back; when there are too many,
+        the requests of those that are new are counted together.
         """
         if method not in _KNOWN_METHODS:
             method = "other"
@@ -124,16 +156,13 @@ class Metrics:
         if (count := requests.get(key)) is not None:
             requests[key] = count + 1
             route = self.routes[connector, endpoint]
-        elif len(requests) < _MOST_SERIES:
-            requests[key] = 1
-            route = self.routes.setdefault((connector, endpoint), Route())
         else:
-            return
-        route.duration.observe(total_s)
-        route.first_byte.observe(first_byte_s)
-        route.overhead.observe(own_s)
-        if upstream_s:
-            route.upstream.observe(upstream_s)
+            if len(requests) >= _MOST_SERIES:
+                connector = endpoint = _OTHER
+                key = (connector, endpoint, method, code, source)
+            requests[key] = requests.get(key, 0) + 1
+            route = self.routes.setdefault((connector, endpoint), Route())
+        route.observe(total_s, first_byte_s, own_s, upstream_s)
 
     def watch_server(self, in_flight: Callable[[], int]) -> None:
         """Read at each scrape how many requests a server is serving."""
@@ -184,6 +213,8 @@ class Metrics:
 
     def retried(self, connector: str, further: int = 1) -> None:
         """Count attempts at an upstream beyond a request's first."""
+        if connector not in self.retries and len(self.retries) >= _MOST_SERIES:
+            connector = _OTHER
         self.retries[connector] = self.retries.get(connector, 0) + further
 
     def stream_opened(self) -> None:
@@ -225,10 +256,10 @@ class Metrics:
                 ((connector, endpoint, method, str(code), source), [count])
                 for (connector, endpoint, method, code, source), count in self.requests.items()
             ],
-            "gateway_request_duration_seconds": [(n, r.duration.values()) for n, r in routes],
-            "gateway_upstream_duration_seconds": [(n, r.upstream.values()) for n, r in routes],
-            "gateway_overhead_seconds": [(n, r.overhead.values()) for n, r in routes],
-            "gateway_time_to_first_byte_seconds": [(n, r.first_byte.values()) for n, r in routes],
+            "gateway_request_duration_seconds": [(n, r.duration()) for n, r in routes],
+            "gateway_upstream_duration_seconds": [(n, r.upstream()) for n, r in routes],
+            "gateway_overhead_seconds": [(n, r.overhead()) for n, r in routes],
+            "gateway_time_to_first_byte_seconds": [(n, r.first_byte()) for n, r in routes],
             "gateway_usage_flush_duration_seconds": [((), self.usage_flush.values())],
             "gateway_rejections": [(names, [count]) for names, count in self.rejections.items()],
             "gateway_limit_decisions": [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from gateway.limits import contract
 from gateway.limits.contract import Concurrency, Decision, Quota
-from gateway.metrics import Metrics
+from gateway.metrics import OVERHEAD_SECONDS, SECONDS, Metrics
 
 TIMES = {"total_s": 0.03, "first_byte_s": 0.02, "own_s": 0.01, "upstream_s": 0.0}
 
@@ -18,10 +20,15 @@ def test_times_of_a_request_are_those_of_its_route() -> None:
         metrics.finished("maps", "geocode", "GET", 200, "upstream", **times)
     route = metrics.routes["maps", "geocode"]
 
-    assert [h.total for h in (route.duration, route.first_byte, route.overhead)] == [
-        pytest.approx(total) for total in (0.06, 0.04, 0.02)
-    ]
-    assert sum(route.upstream.counts) == 1, "one that reached no upstream did not wait for it"
+    for found, bounds, slot, count, total in (
+        (route.duration(), SECONDS, 0.05, 2, 0.06),
+        (route.first_byte(), SECONDS, 0.025, 2, 0.04),
+        (route.upstream(), SECONDS, 0.5, 1, 0.5),
+        (route.overhead(), OVERHEAD_SECONDS, 0.01, 2, 0.02),
+    ):
+        expected = [0.0] * (len(bounds) + 1)
+        expected[bounds.index(slot)] = count
+        assert found == [*expected, pytest.approx(total)]
 
 
 def test_limits_of_a_decision_are_counted_by_what_each_decided() -> None:
@@ -68,8 +75,34 @@ def test_number_of_series_is_bounded() -> None:
     for number in range(30_000):
         metrics.finished(f"c{number}", "e", "GET", 200, "upstream", **TIMES)
 
-    assert len(metrics.requests) == len(metrics.routes) == 20_000
+    assert len(metrics.requests) == len(metrics.routes) == 20_001
     for connector in ("one more", "c7"):
         metrics.finished(connector, "e", "GET", 200, "upstream", **TIMES)
-    assert len(metrics.requests) == 20_000
+    assert len(metrics.requests) == 20_001
     assert metrics.requests["c7", "e", "GET", 200, "upstream"] == 2
+    assert metrics.requests["_other", "_other", "GET", 200, "upstream"] == 10_001
+    assert sum(metrics.routes["_other", "_other"].duration()[:-1]) == 10_001
+
+
+def test_number_of_connectors_that_retries_are_counted_of_is_bounded() -> None:
+    metrics = Metrics("1")
+    for number in range(30_000):
+        metrics.retried(f"c{number}")
+
+    assert len(metrics.retries) == 20_001
+    assert metrics.retries["_other"] == 10_000
+
+
+def test_series_of_a_route_take_a_kibibyte_however_much_is_counted() -> None:
+    names = [(f"c{number}", "e") for number in range(2_000)]
+    metrics = Metrics("1")
+    tracemalloc.start()
+    for turn in range(300):
+        for connector, name in names if turn < 2 else names[:20]:
+            times = [turn * number / 1_000 for number in range(1, 5)]
+            given = dict(zip(TIMES, times, strict=True))
+            metrics.finished(connector, name, "GET", 200, "upstream", **given)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert grown / len(names) < 1_300
