@@ -318,7 +318,7 @@ def _fields(
     kept_here = _OURS - {b"cookie"} if definition.pass_cookies else _OURS
     if injection.passes is not None:
         kept_here -= {check_passed(injection.passes).encode("ascii")}
-    return fields, kept_here | dropped
+    return fields, kept_here if dropped <= kept_here else kept_here | dropped
 
 
 def check_passed(name: str) -> str:

@@ -341,3 +341,18 @@ def test_no_repr_shows_a_secret() -> None:
 
     assert b"3xtra" in dict(outgoing.headers).values()
     assert not any(value in repr((mapped, outgoing)) for value in SECRETS.values())
+
+
+def test_fields_that_are_dropped_for_all_endpoints_are_kept_once() -> None:
+    secrets = {"token": "s3cret"}
+    one, other = (
+        compile_mapping(
+            ConnectorDefinition("http://u.example.com", auth_type="bearer"),
+            EndpointDefinition(remove_headers=("Host",)),
+            {"method": "GET", "path": path},
+            secrets,
+        ).dropped
+        for path in ("/a", "/b")
+    )
+
+    assert one is other
