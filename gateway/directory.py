@@ -47,7 +47,7 @@ _PING_EVERY_S: Final = 3.0
 _RECONNECT_S: Final = 0.2
 CACHE_BYTES: Final = 256 << 20
 _CONNECTOR_BYTES: Final = 2_048
-_ENDPOINT_BYTES: Final = 3_584
+_ENDPOINT_BYTES: Final = 3_072
 _JSON_FACTOR, _SCHEMA_FACTOR = 8, 24
 """What becomes of a byte of a snapshot, and besides of one of a schema, when it is compiled."""
 _KEY_BYTES: Final = 1_024

@@ -16,6 +16,7 @@ from gateway.model import (
     Destination,
     Endpoint,
     EndpointDefinition,
+    nothing,
 )
 from gateway.secrets.files import Stamp
 from gateway.transform import rules as rule_book
@@ -28,12 +29,15 @@ T = TypeVar("T")
 
 
 def definition_of(cls: type[T], stored: Mapping[str, Any]) -> T:
-    """A definition from its stored form: lists become tuples, unknown names are left out."""
+    """A definition from its stored form: lists become tuples, unknown names are left out.
+
+    So are empty mappings, which are the default; an empty schema is one that all bodies keep to.
+    """
     known = {entry.name for entry in dataclasses.fields(cls)}  # type: ignore[arg-type] # a dataclass
     values = {
         name: tuple(value) if isinstance(value, list) and name != "body_schema" else value
         for name, value in stored.items()
-        if name in known
+        if name in known and (value != {} or name == "body_schema")
     }
     return cls(**values)
 
@@ -95,7 +99,7 @@ def compile_connector(
                 envelope=envelope,
                 field_map=field_map,
                 reshaped=envelope or field_map is not None,
-                error_mapping={**definition.error_mapping, **own.error_mapping},
+                error_mapping={**definition.error_mapping, **own.error_mapping} or nothing(),
                 mapped=compile_mapping(definition, own, entry, secrets),
             )
         )
@@ -108,7 +112,7 @@ def compile_connector(
         destinations=_destinations(definition, base),
         router=Router((e.method, parse(e.path), e) for e in endpoints),
         connect_timeout_s=definition.connect_timeout / 1000,
-        files=files or {},
+        files=files or nothing(),
     )
 
 

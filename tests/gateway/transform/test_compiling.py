@@ -110,6 +110,15 @@ def test_stored_lists_become_immutable_but_a_schema_stays_json() -> None:
     assert (definition.media_types, definition.body_schema) == (("a",), [1])
 
 
+def test_mappings_that_say_nothing_are_one_and_an_empty_schema_stays() -> None:
+    stored: dict[str, Any] = {"set_headers": {}, "error_mapping": {}, "body_schema": {}}
+    said, unsaid = definition_of(EndpointDefinition, stored), EndpointDefinition()
+
+    assert said.set_headers is said.error_mapping is unsaid.field_map
+    assert said.body_schema == {}
+    assert compile_rules(said).schema is not None
+
+
 def test_rules_are_compiled_in_any_spelling() -> None:
     rules = compile_rules(
         EndpointDefinition(
