@@ -310,8 +310,8 @@ async def test_checks_on_demand_are_bounded_for_each_team(
 
     assert (refused.status, refused.json["code"]) == (429, "too_many_concurrent")
     assert [answer.status for answer in answers] == [200] * ALLOWED.at_once
-    statuses = [
-        (await editor.post("/health/check?dryRun=true")).status for _ in range(ALLOWED.a_minute)
-    ]
-    assert statuses[-1] == 429
+    statuses = []
+    while 429 not in statuses:  # while they take their time, further ones become due
+        statuses.append((await editor.post("/health/check?dryRun=true")).status)
+    assert len(statuses) > ALLOWED.a_minute - ALLOWED.at_once
     assert (await user("editor", team="blue").post("/health/check")).status == 200
