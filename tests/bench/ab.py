@@ -38,7 +38,9 @@ def main() -> None:
         upstream_pid, straight = upstream.start(kept, cores.load)
         bench = Bench(cores, upstream_pid, options.connections, options.seconds)
         pair = [
-            gateway_under_test.start(kept, cores.proxy, straight.call.port, tree=tree, name=name)
+            gateway_under_test.start(
+                kept, cores.proxy, straight.call.port, tree=tree, name=name
+            ).target
             for name, tree in (("this", ROOT), ("other", options.other))
         ]
         for target in pair:

@@ -32,7 +32,7 @@ def run(children: Children, bench: Bench, upstream_port: int) -> None:
 
 
 def _sampled(program: str, children: Children, bench: Bench, upstream_port: int) -> None:
-    target = gateway_under_test.start(children, bench.cores.proxy, upstream_port)
+    target = gateway_under_test.start(children, bench.cores.proxy, upstream_port).target
     picture = Path(tempfile.gettempdir()) / "gateway-profile.svg"
     argv = [program, "record", "--native", "--subprocesses", "--pid", str(target.pid)]
     argv += ["--duration", str(bench.seconds), "--output", str(picture)]
@@ -44,6 +44,6 @@ def _sampled(program: str, children: Children, bench: Bench, upstream_port: int)
 def _counted(folder: Path, bench: Bench, upstream_port: int) -> None:
     file = folder / "profile"
     with Children(folder) as mine:
-        target = gateway_under_test.start(mine, bench.cores.proxy, upstream_port, file)
+        target = gateway_under_test.start(mine, bench.cores.proxy, upstream_port, file).target
         load.put(target.call, bench.connections, bench.seconds, bench.cores.load)
     pstats.Stats(str(file)).sort_stats("tottime").print_stats(SHOWN)

@@ -26,6 +26,7 @@ class Target:
     database_pid: int | None = None
     checks_keys: bool = False
     same_bytes: bool = True
+    status: int = 200
 
     def used_s(self) -> tuple[float, float]:
         """CPU seconds so far: of the proxy's own processes, and of the database under it."""
@@ -33,9 +34,9 @@ class Target:
         return used_s(tree(self.pid) - database), used_s(database)
 
     def check(self) -> None:
-        """See that it is answered by the upstream, and refuses a wrong key where it should."""
+        """See that it answers as it should, and refuses a wrong key where it should."""
         status, answer = self.call.send()
-        if status != 200 or (self.same_bytes and answer != ANSWER):
+        if status != self.status or (self.same_bytes and answer != ANSWER):
             said = answer[:300].decode(errors="replace")
             raise WrongAnswer(f"{self.name} answers {status} {said}")
         if self.checks_keys and (status := self.call.with_key("gw_wrong").send()[0]) != 401:
