@@ -85,24 +85,26 @@ class Usage:
         self.record(exchange)
 
     def record(self, exchange: Exchange) -> None:
-        """Count the exchange and keep its record."""
-        record = UsageRecord.of(exchange)
+        """Count the exchange and keep its record, if it has one: it is made after that is known."""
+        outcome, total_s = exchange.outcome, exchange.elapsed_s()
+        connector, endpoint = exchange.known_connector, exchange.known_endpoint
+        first_byte_s = outcome.first_byte_s = outcome.first_byte_s or total_s
         self._metrics.finished(
-            record.connector if record.connector_id is not None else "",
-            record.endpoint,
-            record.method,
-            record.status,
-            record.source,
-            total_s=record.total_ms / 1000,
-            first_byte_s=record.first_byte_ms / 1000,
-            own_s=record.own_ms / 1000,
-            upstream_s=record.upstream_ms / 1000,
+            connector.slug if connector is not None else "",
+            endpoint.name if endpoint is not None else "",
+            exchange.method,
+            outcome.status,
+            outcome.source,
+            total_s=total_s,
+            first_byte_s=first_byte_s,
+            own_s=outcome.own_s,
+            upstream_s=outcome.upstream_s,
         )
         if exchange.known_caller is None and not self._sample(exchange.at):
             return
-        self._writer.put(record)
+        self._writer.put(UsageRecord.of(exchange, total_s))
         if log.isEnabledFor(logging.INFO):
-            log.info("request", extra=access_fields(exchange, record.total_ms / 1000))
+            log.info("request", extra=access_fields(exchange, total_s))
 
     def _sample(self, at: float) -> bool:
         """True for the first few of each second."""

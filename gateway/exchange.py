@@ -203,6 +203,11 @@ class Outcome:
     first_byte_s: float = 0.0
     bytes_out: int = 0
 
+    @property
+    def own_s(self) -> float:
+        """The gateway's own time before our answer began, in seconds."""
+        return max(self.first_byte_s - self.upstream_s, 0.0)
+
 
 class Exchange:
     """One request, what the filters found out about it, and what became of it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -38,12 +37,10 @@ class UsageRecord(NamedTuple):
     client_address: str
 
     @classmethod
-    def of(cls, exchange: Exchange) -> UsageRecord:
-        """The record of an exchange that is over now."""
+    def of(cls, exchange: Exchange, total_s: float) -> UsageRecord:
+        """The record of an exchange that took so long, in seconds, and is over."""
         endpoint, outcome = exchange.known_endpoint, exchange.outcome
         caller, connector = exchange.known_caller, exchange.known_connector
-        total_s = time.perf_counter() - exchange.started_s
-        first_byte_s = outcome.first_byte_s or total_s
         return cls(
             exchange.at,
             exchange.request_id,
@@ -60,8 +57,8 @@ class UsageRecord(NamedTuple):
             outcome.error_code,
             total_s * 1000,
             outcome.upstream_s * 1000,
-            first_byte_s * 1000,
-            max(first_byte_s - outcome.upstream_s, 0.0) * 1000,
+            outcome.first_byte_s * 1000,
+            outcome.own_s * 1000,
             exchange.body.read_bytes,
             outcome.bytes_out,
             outcome.attempts,

@@ -160,6 +160,7 @@ async def test_what_nobody_inside_answered_is_recorded_and_goes_on(
 
     (record,) = await rows.records(1)
     assert (record["status"], record["error_code"]) == (status, code)
+    assert record["first_byte_ms"] == record["total_ms"] == record["own_ms"]
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])

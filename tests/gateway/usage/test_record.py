@@ -24,7 +24,7 @@ async def test_fields_are_the_tables_columns(database: Migrated) -> None:
 def test_record_of_an_exchange_has_its_names_and_times() -> None:
     made = exchange("GET", "/up/x", at=connector(URL))
     made.outcome.upstream_s, made.outcome.first_byte_s = 0.25, 1.0
-    record = UsageRecord.of(made)
+    record = UsageRecord.of(made, 2.0)
 
     assert (record.connector, record.endpoint, record.team_id) == (
         "up",
@@ -32,6 +32,7 @@ def test_record_of_an_exchange_has_its_names_and_times() -> None:
         caller().team,
     )
     assert (record.upstream_ms, record.first_byte_ms, record.own_ms) == (250, 1000, 750)
+    assert record.total_ms == 2000
     assert record.connector_id == made.connector.id
 
 
@@ -42,8 +43,7 @@ def test_record_of_an_exchange_has_its_names_and_times() -> None:
 def test_record_of_an_exchange_that_found_nothing_tells_what_was_asked_for(
     path: str, slug: str
 ) -> None:
-    record = UsageRecord.of(exchange("GET", path))
+    record = UsageRecord.of(exchange("GET", path), 0.5)
 
     assert (record.connector, record.connector_id, record.endpoint) == (slug, None, "")
     assert (record.caller_type, record.caller_id, record.team_id) == ("none", "", "")
-    assert record.first_byte_ms == record.total_ms == record.own_ms
