@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 _SOON_S: Final = 5.0
+_LONG_DETAIL: Final = 256
+"""What is longer may be a caller's own text: it is not kept to be said again."""
 MEDIA_TYPE: Final = "application/problem+json"
 DOCUMENTATION: Final = "https://service-gateway.readthedocs.io/errors#"
 
@@ -162,4 +165,15 @@ def document(rejected: Rejected, request_id: str) -> dict[str, Any]:
 
 def render(rejected: Rejected, request_id: str) -> bytes:
     """The problem document as JSON."""
-    return orjson.dumps(document(rejected, request_id))
+    if rejected.errors or len(rejected.detail) > _LONG_DETAIL:
+        return orjson.dumps(document(rejected, request_id))
+    before, after = _around_id(rejected.code, rejected.detail)
+    return b"".join((before, orjson.dumps(request_id), after))
+
+
+@lru_cache(maxsize=1024)
+def _around_id(code: str, detail: str) -> tuple[bytes, bytes]:
+    """What a document has before and behind its request id: most say the same each time."""
+    whole = orjson.dumps(document(Rejected(code, detail), ""))
+    before, member, after = whole.partition(b'"requestId":')
+    return before + member, after.removeprefix(b'""')

@@ -126,3 +126,11 @@ def test_error_that_is_no_refusal_is_answered_as_a_fault_that_tells_nothing() ->
 def test_texts_in_messages_are_quoted_as_json_does() -> None:
     assert quoted('é "x"\n') == '"é \\"x\\"\\n"'
     assert quoted("\ud800") == r'"\ud800"'
+
+
+@pytest.mark.parametrize("detail", ["Said.", 'It says "requestId":"" here.', "é" * 300, "\ud7ff"])
+@pytest.mark.parametrize("request_id", ["one", "two", 'a"b'])
+def test_document_that_is_ready_made_says_what_a_new_one_says(detail: str, request_id: str) -> None:
+    rejected = Rejected("overloaded", detail)
+
+    assert orjson.loads(render(rejected, request_id)) == document(rejected, request_id)
