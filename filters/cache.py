@@ -44,6 +44,7 @@ class Cache:
     gives: ClassVar[frozenset[str]] = frozenset({"cache_status"})
     precedes: ClassVar[frozenset[str]] = frozenset({"outgoing"})
     refuses_answers: ClassVar[bool] = True
+    spares_upstream: ClassVar[bool] = True
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
         self._answers = Answers(options.most_bytes)

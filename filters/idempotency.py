@@ -66,6 +66,7 @@ class Idempotency:
     needs: ClassVar[frozenset[str]] = frozenset({"caller", "connector", "endpoint", "validity"})
     gives: ClassVar[frozenset[str]] = frozenset({"idempotence"})
     refuses_answers: ClassVar[bool] = True
+    spares_upstream: ClassVar[bool] = True
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
         self._options = options

@@ -33,6 +33,10 @@ class Proxy:
     def __init__(self, options: Options, runtime: Runtime) -> None:
         self._attempts = runtime.attempts
 
+    def foresee(self, exchange: Exchange) -> None:
+        """Raises Rejected when the connector's places and its queue are full."""
+        self._attempts.check(exchange.connector)
+
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
         endpoint = exchange.endpoint
         most = endpoint.most_response_bytes(exchange.caller.plan)

@@ -24,12 +24,16 @@ _OWN_MARK: Final = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+").fullmatch
 
 
 class Maker(Protocol):
-    """A filter's class. Beside this it may say four things more.
+    """A filter's class. Beside this it may say five things more.
 
     `answers` is True for a filter that does not proceed: exactly the innermost one does that.
     `precedes` names what only filters inside this one may give. `explained` says whether it may run for a
     request that is only explained (`explain/explanation.py`): it must change nothing but its exchange
-    then; `refuses_answers` whether it may also refuse what came back, which others' are taken to do.
+    then; `refuses_answers` whether it may also refuse what came back, `spares_upstream` whether it may
+    answer what would else go on to the upstream: others' are taken to do both.
+
+    The innermost filter may have a method `foresee(exchange)`, which raises what it would refuse as things
+    are, and changes nothing. It is called as early as it can be: see `fold`.
     """
 
     @property
@@ -74,14 +78,42 @@ def fold(filters: Sequence[tuple[str, Filter]]) -> Proceed:
     """The list folded from its end: each filter gets the rest of the list as `proceed`.
 
     The exchange tells which filter it has reached: it is that one which refuses it. Only what may also
-    refuse an answer has to be told when one comes back.
+    refuse an answer has to be told when one comes back. What the innermost filter can foresee is asked
+    where the caller's permission is known and nobody further inside may answer in its place: nothing was
+    taken of a limit and nothing was built for a request that is refused then.
     """
     proceed: Proceed = _nobody
-    for name, stage in reversed(filters):
+    foreseen = _foreseen_at(filters)
+    for index, (name, stage) in reversed(list(enumerate(filters))):
         if getattr(stage, "refuses_answers", ":" in name):
             proceed = _coming_back(name, proceed)
         proceed = _step(name, stage, proceed)
+        if index == foreseen:
+            proceed = _foreseeing(*filters[-1], proceed)
     return proceed
+
+
+def _foreseen_at(filters: Sequence[tuple[str, Filter]]) -> int | None:
+    """Before which filter the innermost one is asked what it can foresee; None where it can't."""
+    if not filters or not hasattr(filters[-1][1], "foresee"):
+        return None
+    first = 0
+    for index, (name, stage) in enumerate(filters):
+        is_known = stage.gives & {"connector", "permission"}
+        if is_known or getattr(stage, "spares_upstream", ":" in name):
+            first = index + 1
+    return min(first, len(filters) - 1)
+
+
+def _foreseeing(name: str, innermost: Any, proceed: Proceed) -> Proceed:
+    foresee = innermost.foresee
+
+    def step(exchange: Exchange) -> Awaitable[Response]:
+        exchange.reached = name
+        foresee(exchange)
+        return proceed(exchange)
+
+    return step
 
 
 def _step(name: str, stage: Filter, proceed: Proceed) -> Proceed:

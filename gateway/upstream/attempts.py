@@ -144,6 +144,12 @@ class Attempts:
             if tried or outgoing.sent > 1:
                 self._metrics.retried(lane.connector.slug, max(len(tried), outgoing.sent - 1))
 
+    def check(self, connector: Connector) -> None:
+        """Raises Rejected `overloaded` when `send` would do so at once; takes nothing."""
+        lane = self._lanes.get(connector.id)
+        if lane is not None and lane.connector is connector and lane.slots.is_full:
+            lane.slots.check()
+
     async def _queue(self, lane: Lane, place: Place, exchange: Exchange, deadline: float) -> Place:
         """Wait for a slot, and pick anew: what was healthy before may not be any more."""
         endpoint = exchange.endpoint.id

@@ -31,6 +31,11 @@ class Bulkhead:
         return not self.taken and not self._queue
 
     @property
+    def is_full(self) -> bool:
+        """True when who comes now gets no slot at once."""
+        return self.taken >= self.most or bool(self._queue)
+
+    @property
     def waiting(self) -> int:
         """How many wait for a slot."""
         return len(self._queue)

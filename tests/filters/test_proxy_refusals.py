@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from prometheus_client import CollectorRegistry
 
 from gateway.prometheus import registry_of
+from gateway.settings import DEFAULT_PIPELINE
 from tests.dataplane import Gateway, endpoint
 from tests.loopback import Call, Client, Message, Upstream, request, saying
 
@@ -131,3 +132,54 @@ async def test_callers_that_hang_up_leave_nothing_behind(
     assert lane.slots.is_idle
     assert [place.in_flight for place in lane.targets.places.values()] == [0]
     await eventually(lambda: upstream.open == 0)
+
+
+async def test_full_connector_takes_nothing_of_a_refused_callers_limits(
+    gateway: Start, upstream: Upstream, eventually: Eventually
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def when_told(call: Call) -> None:
+        await may_answer.wait()
+        await call.answer(200)
+
+    upstream.script = when_told
+    running = await gateway()
+    await running.rows.connector(upstream.url, max_connections=1, max_waiting=1)
+    plan = await running.rows.plan("small", rate_limit=3)
+    key = await running.rows.key(plan_id=plan)
+    lanes = running.worker.runtime.attempts._lanes  # noqa: SLF001 - the second has to be waiting
+    async with asyncio.TaskGroup() as group:
+        served = [group.create_task(running.call(key=key)) for _ in range(2)]
+        await eventually(lambda: any(lane.slots.waiting for lane in lanes.values()))
+        refused = [await running.call(key=key) for _ in range(5)]
+        may_answer.set()
+
+    assert [task.result().status for task in served] == [200, 200]
+    assert {(answer.status, answer.json()["code"]) for answer in refused} == {(503, "overloaded")}
+    assert [answer.field("retry-after") for answer in refused] == ["1"] * 5
+    assert running.worker.runtime.metrics.rejections == {("proxy", "overloaded"): 5}
+    assert (await running.call(key=key)).status == 200, "the third of three"
+    assert {row["attempts"] for row in await running.records(8)} == {0, 1}
+
+
+async def test_full_connector_leaves_the_cache_its_hits(
+    gateway: Start, upstream: Upstream, eventually: Eventually
+) -> None:
+    async def kept_or_hung(call: Call) -> None:
+        if call.target == "/kept":
+            await call.answer(200, fields=[("Cache-Control", "max-age=60, public")])
+        else:
+            await call.gone()
+
+    upstream.script = kept_or_hung
+    running = await gateway([*DEFAULT_PIPELINE[:7], "cache", *DEFAULT_PIPELINE[7:]])
+    await running.rows.connector(upstream.url, max_connections=1, max_waiting=0)
+    key = await running.rows.key(plan_id=await running.rows.plan())
+    assert (await running.call(path="/up/kept", key=key)).status == 200
+    holding = await running.client()
+    await holding.request("GET", "/api/v1/gw/up/hung", [("Authorization", f"Bearer {key}")])
+    await eventually(lambda: len(upstream.calls) == 2)
+
+    assert (await running.call(path="/up/other", key=key)).status == 503
+    assert (await running.call(path="/up/kept", key=key)).status == 200

@@ -368,3 +368,58 @@ async def test_the_rest_of_the_list_may_have_any_name() -> None:
     response = await fold(filters)(exchange())
 
     assert (b"X-Renamed", b"yes") in response.headers
+
+
+class Knowing(Recording):
+    """Finds out that the caller may do this."""
+
+    gives = frozenset({"connector", "permission"})
+
+
+class Seeing(Answering):
+    """Foresees a refusal, but for what has a query."""
+
+    def foresee(self, exchange: Exchange) -> None:
+        """Raises Rejected."""
+        if not exchange.query:
+            raise Rejected("overloaded", "It is full.")
+
+
+@pytest.mark.parametrize(
+    ("names", "entered"),
+    [
+        (["outer", "knowing", "inner", "innermost"], "outer knowing"),
+        (["knowing", "outer", "mine:Own", "inner", "innermost"], "knowing outer mine:Own"),
+        (["knowing", "inner", "sparing", "innermost"], "knowing inner sparing"),
+        (["knowing", "innermost"], "knowing"),
+    ],
+)
+async def test_foreseen_refusal_comes_where_it_is_permitted_and_nobody_else_may_answer(
+    names: list[str], entered: str
+) -> None:
+    reached = []
+
+    class Telling(Recording):
+        async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
+            reached.append(exchange.reached)
+            return await proceed(exchange)
+
+    class Sparing(Telling):
+        spares_upstream = True
+
+    class Knows(Telling, Knowing):
+        """Both."""
+
+    kinds = {"knowing": Knows, "sparing": Sparing, "innermost": Seeing}
+    stages = [(name, kinds.get(name, Telling)(Options(), NO_RUNTIME)) for name in names]
+    refused = exchange()
+
+    with pytest.raises(Rejected) as caught:
+        await fold(stages)(refused)
+    assert " ".join(reached) == entered
+    assert (caught.value.by or refused.reached) == "innermost"
+
+    passing = exchange()
+    passing.query = "q"
+    assert (await fold(stages)(passing)).body == b"/path"
+    assert reached[len(entered.split()) :] == names[:-1]
