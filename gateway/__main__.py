@@ -16,7 +16,7 @@ import uvloop
 from admin.api import application as admin_application
 from admin.control import Control
 from admin.templates.documents import TemplateFault, check_all
-from gateway import __version__, pipeline
+from gateway import __version__, logs, pipeline
 from gateway.commands import check, declarative
 from gateway.commands.admin_client import CallFault, local_url
 from gateway.config import read
@@ -119,7 +119,8 @@ def _serve(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
     plan = Plan(
         settings, pipeline.plan(settings.pipeline), _data_directory(environ), environ, given.demo
     )
-    return uvloop.run(serve(plan, partial(_admin, plan.stages), Screen()))
+    with logs.written(settings.log.level, access=settings.log.access) as lines:
+        return uvloop.run(serve(plan, partial(_admin, plan.stages), Screen(), lines))
 
 
 def _admin(stages: Sequence[Stage], worker: Worker) -> Any:

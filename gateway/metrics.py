@@ -119,6 +119,7 @@ class Metrics:
         self.usage_records = {"written": 0, "dropped": 0}
         self.usage_flush = Histogram(SECONDS)
         self.usage_queue_depth: Callable[[], int] = lambda: 0
+        self._lines_dropped: Callable[[], int] = lambda: 0
         self._config_version: Callable[[], int] = lambda: 0
         self._hearing: Callable[[], bool] = lambda: False
         self._standings: Callable[[], Mapping[str, UpstreamStanding]] = dict
@@ -171,6 +172,10 @@ class Metrics:
     def watch_usage_queue(self, depth: Callable[[], int]) -> None:
         """Read at each scrape how many usage records wait."""
         self.usage_queue_depth = depth
+
+    def watch_log(self, dropped: Callable[[], int]) -> None:
+        """Read at each scrape how many lines of the log were dropped."""
+        self._lines_dropped = dropped
 
     def watch_directory(self, version: Callable[[], int], hearing: Callable[[], bool]) -> None:
         """Read the configuration's version, and whether its changes are heard, at each scrape."""
@@ -270,6 +275,7 @@ class Metrics:
             "gateway_usage_records_dropped": [((), [self.usage_records["dropped"]])],
             "gateway_in_flight_requests": [((), [self.in_flight])],
             "gateway_streams_open": [((), [self.streams_open])],
+            "gateway_log_lines_dropped": [((), [self._lines_dropped()])],
             "gateway_usage_queue_depth": [((), [self.usage_queue_depth()])],
             "gateway_config_version": [((), [self._config_version()])],
             "gateway_config_last_reload_success": [((), [float(self.config_reloaded)])],

@@ -76,6 +76,7 @@ _COUNTERS: Final = (
     _Family("gateway_retries", "Attempts beyond the first.", ("connector",)),
     _Family("gateway_usage_records", "Usage records made."),
     _Family("gateway_usage_records_dropped", "Usage records that could not be kept."),
+    _Family("gateway_log_lines_dropped", "Lines of the log that could not be written."),
 )
 _GAUGES: Final = (
     _Family("gateway_in_flight_requests", "Requests being served."),

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gateway import logs, pipeline
+from gateway import pipeline
 from gateway.console import Screen, complain
 from gateway.database import Database
 from gateway.demo import preparing
@@ -25,6 +25,7 @@ from gateway.demo.upstream import DemoUpstream
 from gateway.lifecycle import wiring
 from gateway.lifecycle.embedded import Postgres
 from gateway.lifecycle.wiring import Worker
+from gateway.logs import Lines
 from gateway.networks import parse_network
 from gateway.pipeline import Stage
 from gateway.planes import DATA_PLANE
@@ -50,10 +51,9 @@ class Plan:
     demo: bool
 
 
-async def serve(plan: Plan, make_admin: MakeAdmin, screen: Screen) -> int:
+async def serve(plan: Plan, make_admin: MakeAdmin, screen: Screen, lines: Lines) -> int:
     """Run until SIGTERM or SIGINT, then drain; answers the exit status."""
     settings = plan.settings
-    logs.configure(settings.log.level, access=settings.log.access)
     told_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,6 +70,7 @@ async def serve(plan: Plan, make_admin: MakeAdmin, screen: Screen) -> int:
         worker = await stack.enter_async_context(
             wiring.worker(settings, dsn, plan.data, plan.environ)
         )
+        worker.runtime.metrics.watch_log(lambda: lines.dropped)
         server = await stack.enter_async_context(_serving(plan, worker, make_admin, sockets))
         # What is here now lives as long as the process; a request leaves no cycles behind.
         gc.collect()

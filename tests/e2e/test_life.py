@@ -222,3 +222,17 @@ def test_migrate_is_safe_to_repeat(make_gateway: Make) -> None:
 
     assert first.stdout.splitlines() == [f"applied {name}" for _, name, _ in sql.migrations()]
     assert (second.returncode, second.stdout) == (0, "")
+
+
+def test_output_that_nobody_reads_stops_nothing(make_gateway: Make) -> None:
+    gateway = make_gateway("log: {access: true}\n")
+    os.mkfifo(gateway.output)
+    reader = os.open(gateway.output, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        gateway.start("--demo")
+        key = (gateway.data / "demo.key").read_text().strip()
+
+        assert {gateway.call("/demo/json", key).status for _ in range(400)} == {200}
+        assert gateway.stop() == 0
+    finally:
+        os.close(reader)

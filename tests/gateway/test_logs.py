@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import logging
+import os
+import sys
+import termios
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from io import BufferedReader
+from typing import Any, TextIO
 
 import pytest
 from hypothesis import given
@@ -16,7 +23,7 @@ from hypothesis import strategies as st
 from gateway.exchange import Body, Exchange, Outgoing
 from gateway.identity import keys
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
-from gateway.logs import JsonLines, access_fields, configure
+from gateway.logs import JsonLines, Lines, access_fields, written
 from gateway.model import Caller, Plan
 from gateway.secrets.vault import MasterKey, Reference, Vault
 from gateway.settings import (
@@ -208,23 +215,128 @@ def test_level_and_access_log_are_what_is_configured(
     level: str, access: bool, told: list[str]
 ) -> None:
     stream = io.StringIO()
-    configure(level, access=access, stream=stream)
     log = logging.getLogger("gateway.anything")
-    log.debug("debug")
-    log.info("info")
-    log.warning("warning")
-    logging.getLogger("gateway.access").info("access")
-    logging.getLogger("asyncio").info("chatter")
+    with written(level, access=access, stream=stream):
+        log.debug("debug")
+        log.info("info")
+        log.warning("warning")
+        logging.getLogger("gateway.access").info("access")
+        logging.getLogger("asyncio").info("chatter")
 
     assert [json.loads(text)["message"] for text in stream.getvalue().splitlines()] == told
 
 
 @pytest.mark.usefixtures("_root")
-def test_configuring_again_repeats_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doing_so_again_repeats_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(3):
-        configure("INFO", access=False)
-    logging.getLogger("gateway.anything").info("once")
+        with written("INFO", access=False):
+            pass
+    with written("INFO", access=False):
+        logging.getLogger("gateway.anything").info("once")
 
     out, err = capsys.readouterr()
     assert [json.loads(text)["message"] for text in out.splitlines()] == ["once"]
     assert err == ""
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[BufferedReader, TextIO]]:
+    """An output, and the end that it is read from."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w") as writer:
+        yield reader, writer
+
+
+def say(output: Lines, *messages: Any) -> None:
+    for message in messages:
+        output.handle(logging.LogRecord("gateway.test", logging.INFO, "", 1, message, (), None))
+
+
+def messages(block: bytes) -> list[Any]:
+    """What whole lines say."""
+    assert block.endswith(b"\n")
+    return [json.loads(text)["message"] for text in block.splitlines()]
+
+
+def until_full(reader: BufferedReader) -> int:
+    """Wait until the pipe takes no more; answers how much is in it."""
+    held = 0
+    while (holds := _holds(reader)) != held or not holds:
+        held = holds
+        time.sleep(0.05)  # noqa: TID251 - nothing tells that a writer has to wait
+    return held
+
+
+def _holds(reader: BufferedReader) -> int:
+    answered = fcntl.ioctl(reader, termios.FIONREAD, bytes(4))
+    return int.from_bytes(answered, sys.byteorder)
+
+
+def test_output_that_nobody_reads_keeps_nobody_waiting(pipe: tuple[BufferedReader, TextIO]) -> None:
+    reader, writer = pipe
+    output = Lines(writer, most_waiting=1000)
+    texts = [f"{number} {'x' * 1000}" for number in range(3000)]
+    say(output, *texts)
+    held = until_full(reader)
+    dropped = output.dropped
+    assert 0 < dropped <= 2000
+    assert held < sum(map(len, texts))
+
+    rest = threading.Thread(target=output.stop, args=[10])
+    rest.start()
+    got = b""
+    while not got.endswith(b'slow","lines":%d}\n' % dropped):
+        got += reader.read1()
+    rest.join()
+
+    numbers = [int(message.split()[0]) for message in messages(got)[:-1]]
+    assert numbers == sorted(set(numbers)), "in their order, each once"
+    assert len(numbers) == 3000 - dropped
+    assert output.dropped == dropped
+
+
+def test_end_does_not_wait_for_a_reader_that_never_reads(
+    pipe: tuple[BufferedReader, TextIO],
+) -> None:
+    reader, writer = pipe
+    output = Lines(writer)
+    say(output, *["x" * 1000] * 1000)
+    until_full(reader)
+    began = time.monotonic()
+    output.stop(0.1)
+
+    assert time.monotonic() - began < 5
+    reader.close()  # and the thread ends: there is nobody to write to
+    output.stop(10)
+
+
+def test_lines_are_whole_where_several_processes_write(pipe: tuple[BufferedReader, TextIO]) -> None:
+    reader, writer = pipe
+    os.set_blocking(writer.fileno(), False)
+    outputs = [Lines(writer) for _ in range(4)]
+    for number in range(1000):
+        say(outputs[number % 4], f"{number} {'é' * 300}")
+    stopping = [threading.Thread(target=output.stop, args=[10]) for output in outputs]
+    for each in stopping:
+        each.start()
+    got = b""
+    while got.count(b"\n") < 1000:
+        got += reader.read1()
+    for each in stopping:
+        each.join()
+
+    numbers = [int(message.split()[0]) for message in messages(got)]
+    assert sorted(numbers) == [*range(1000)]
+    for first in range(4):
+        own = [number for number in numbers if number % 4 == first]
+        assert own == sorted(own)
+
+
+def test_lines_that_a_broken_output_loses_are_counted(pipe: tuple[BufferedReader, TextIO]) -> None:
+    reader, writer = pipe
+    reader.close()
+    output = Lines(writer)
+    say(output, "one", "two")
+    output.stop(10)
+
+    assert output.dropped == 2

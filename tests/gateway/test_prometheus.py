@@ -23,6 +23,7 @@ NAMES = {
     "gateway_usage_records_dropped_total", "gateway_usage_flush_duration_seconds",
     "gateway_config_version", "gateway_config_last_reload_success", "gateway_dependency_up",
     "gateway_build_info", "gateway_breaker_state", "gateway_upstream_healthy",
+    "gateway_log_lines_dropped_total",
 }  # fmt: skip
 LABELS = {
     "gateway_requests_total": {"connector", "endpoint", "method", "code", "source"},
@@ -117,6 +118,8 @@ def test_gauges_show_what_is_so_at_the_scrape() -> None:
     assert value(metrics, "gateway_in_flight_requests") == 3
     assert value(metrics, "gateway_streams_open") == 2
     assert value(metrics, "gateway_usage_queue_depth") == 7
+    metrics.watch_log(lambda: 5)
+    assert value(metrics, "gateway_log_lines_dropped_total") == 5
     assert value(metrics, "gateway_config_version") == 42
     assert value(metrics, "gateway_config_last_reload_success") == 0
     assert value(metrics, "gateway_dependency_up", name="postgresql") == 0
