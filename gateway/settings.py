@@ -58,6 +58,12 @@ class ServerSettings:
         "Networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8.",
         check=parse_network,
     )
+    most_in_flight: int = whole(
+        10_000,
+        "How many requests one process has in flight at a time, streams and WebSockets among them; the "
+        "next one gets 503 before anything else is done.",
+        least=1,
+    )
     drain_s: float = number(
         30.0, "How long requests in flight may take when the gateway is told to stop, in seconds."
     )

@@ -35,6 +35,7 @@ from gateway.server.aiohttp_inside import (
 )
 from gateway.server.connection import CLOSE, KEEP, Connection, Done, Inbound, Patience
 from gateway.server.tunnel import Tunnels
+from gateway.server.turns import Turns
 
 if TYPE_CHECKING:
     from gateway.metrics import Metrics
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BELOW_DATA_PLANE: Final = f"{DATA_PLANE}/"
+MOST_IN_FLIGHT: Final = 10_000
+_COME_BACK_S: Final = 1.0
 _ABSOLUTE: Final = re.compile(r"(?is)https?://[^/?]*(.*)").fullmatch
 
 
@@ -62,6 +65,7 @@ class Server(web.Server):
         base_path: str = "",
         trusted_proxies: tuple[Network, ...] = (),
         patience: Patience | None = None,
+        most_in_flight: int = MOST_IN_FLIGHT,
     ) -> None:
         super().__init__(
             cast("Any", self._handle),
@@ -77,6 +81,8 @@ class Server(web.Server):
         self._random = Random()
         self._date = wire.DateClock()
         self._batch = WriteBatch(asyncio.get_running_loop())
+        self._turns = Turns(asyncio.get_running_loop())
+        self._most_in_flight = most_in_flight
         self._active = 0
         metrics.watch_server(lambda: self._active)
         self._idle = asyncio.Event()
@@ -136,13 +142,18 @@ class Server(web.Server):
 
     async def serve(self, inbound: Inbound) -> Done:
         """One request of the data plane from its exchange to the last byte of its answer."""
+        is_one_too_many = self._active >= self._most_in_flight
         self._begin()
         exchange: Exchange | None = None
         try:
+            if not self._turns.begin():
+                await self._turns.wait()
             request_id = inbound.message.headers.get("x-request-id", "")
             if not request_id or not is_request_id(request_id):
                 request_id = self._random.request_id()
             try:
+                if is_one_too_many:
+                    self._refuse()
                 exchange = self._exchange(inbound, request_id)
                 response = await cast("Proceed", self.pipeline)(exchange)
             except Rejected as rejected:
@@ -159,6 +170,11 @@ class Server(web.Server):
             if exchange is not None:
                 exchange.close()
             self._end()
+
+    def _refuse(self) -> None:
+        self._metrics.rejected("server", "overloaded")
+        detail = "The gateway has as many requests in flight as it may have."
+        raise Rejected("overloaded", detail, retry_after_s=_COME_BACK_S)
 
     def _begin(self) -> None:
         self._active += 1

@@ -379,3 +379,31 @@ async def test_refusal_and_fault_of_the_pipeline_are_problem_documents(
     assert (fault.status, fault.code, fault.field("x-request-id")) == (500, "internal", "the-bug")
     assert b"private" not in fault.body
     assert "private" in caplog.text
+
+
+async def test_request_past_the_bound_is_refused_before_anything_is_done(
+    serve: Serve, eventually: Callable[..., Awaitable[None]]
+) -> None:
+    inside, may_answer = list[str](), asyncio.Event()
+
+    async def wait(exchange: Exchange) -> Response:
+        inside.append(exchange.path)
+        await may_answer.wait()
+        return Response(200)
+
+    served = await serve(wait, most_in_flight=2)
+    first, second, third = [await served.client() for _ in range(3)]
+    await first.request("GET", f"{X}/1")
+    await second.request("GET", f"{X}/2")
+    await eventually(lambda: len(inside) == 2)
+    await third.request("GET", f"{X}/3")
+    refused = await third.answer()
+    may_answer.set()
+    served_too = [await client.answer() for client in (first, second)]
+    await third.request("GET", f"{X}/4")
+
+    assert (refused.status, refused.json()["code"]) == (503, "overloaded")
+    assert (refused.field("retry-after"), refused.field("connection")) == ("1", None)
+    assert refused.field("x-request-id") == refused.json()["requestId"]
+    assert [answer.status for answer in (*served_too, await third.answer())] == [200] * 3
+    assert inside == ["/x/1", "/x/2", "/x/4"]
