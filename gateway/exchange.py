@@ -146,6 +146,8 @@ class Body:
             self._on_first_read = None
         source, waited_s = self._source, 0.0
         while source is not None and not source.at_eof():  # is_eof() is true before the last piece
+            if self.read_bytes:
+                await asyncio.sleep(0)  # what is here already may be much work: others have a turn
             begun = time.monotonic()
             patience_s = self._patience_s + self.read_bytes / _LEAST_BYTES_PER_S - waited_s
             try:

@@ -242,6 +242,7 @@ class Connection(RequestHandler):
             async with asyncio.timeout(self._patience.linger_s):
                 while not payload.is_eof():
                     await payload.readany()
+                    await asyncio.sleep(0)  # as Body does it
         if not payload.is_eof():
             self.close()
 

@@ -66,6 +66,29 @@ async def test_who_leaves_takes_nobody_elses_turn() -> None:
     assert begun == [0, 4]
 
 
+async def test_body_of_very_many_small_chunks_leaves_turns_to_others(
+    serve: Callable[..., Awaitable[Any]],
+) -> None:
+    in_turns: Counter[int] = Counter()
+    turning = Turning()
+
+    async def read(exchange: Exchange) -> Response:
+        async for piece in exchange.body.pieces():
+            in_turns[turning.number] += len(piece)
+        return Response(200, [], b"%d" % exchange.body.read_bytes)
+
+    count = 200_000
+    served = await serve(read)
+    client = await served.client()
+    await client.send(request("POST", X, [("Transfer-Encoding", "chunked")]))
+    await client.send(b"1\r\nx\r\n" * count + b"0\r\n\r\n")
+    answer = await client.answer()
+    turning.stop()
+
+    assert answer.body == b"%d" % count
+    assert max(in_turns.values()) < 20_000
+
+
 async def test_requests_that_come_together_leave_turns_to_others(
     serve: Callable[..., Awaitable[Any]],
 ) -> None:
