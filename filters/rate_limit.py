@@ -7,6 +7,7 @@ one of these limits refuses is taken from none of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
@@ -57,12 +58,15 @@ class RateLimit:
 
 
 def _refusal(refusing: Standing) -> Rejected:
-    limit, wait_s = refusing.limit, refusing.retry_after_s
+    limit = refusing.limit
+    code = "too_many_concurrent" if isinstance(limit, Concurrency) else "rate_limited"
+    return Rejected(code, _detail(limit), retry_after_s=refusing.retry_after_s)
+
+
+@lru_cache(maxsize=1024)
+def _detail(limit: Limit) -> str:
+    """What the limit allows: who is over it is told so again and again."""
     if isinstance(limit, Concurrency):
-        detail = f"The plan allows {limit.limit} requests at the same time."
-        return Rejected("too_many_concurrent", detail, retry_after_s=wait_s)
-    return Rejected(
-        "rate_limited",
-        f"The limit {quoted(limit.policy)} allows {limit.limit} requests in {limit.window_s:g} s.",
-        retry_after_s=wait_s,
-    )
+        return f"The plan allows {limit.limit} requests at the same time."
+    policy = quoted(limit.policy)
+    return f"The limit {policy} allows {limit.limit} requests in {limit.window_s:g} s."
