@@ -21,7 +21,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import gateway_under_test
-import load
 import upstream
 from children import ROOT, Children
 from cpu import share_out
@@ -72,9 +71,8 @@ class Overload:
         for target in self._refused:
             self._costs[target.name].append(take(target, self._bench).cpu_us / proxied.cpu_us)
         with _asking_for_health(self._gateway.status_port) as waits_s:
-            call, seconds, cores = self._gateway.target.call, self._bench.seconds, self._bench.cores
-            crowd = load.put(call, CROWD, seconds, cores.load)
-        good = (crowd.requests - crowd.errors) / crowd.seconds
+            crowd = take(self._gateway.target, self._bench._replace(connections=CROWD))
+        good = crowd.per_s - crowd.errors / self._bench.seconds
         self._outcomes.append(Outcome(good / proxied.per_s, max(waits_s)))
         costs = "  ".join(f"{name} {each[-1]:.2f}" for name, each in self._costs.items())
         print(f"{costs}  goodput {good / proxied.per_s:.2f}", flush=True)
