@@ -7,6 +7,7 @@ they are IPv4 addresses, and networks of them IPv4 networks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -51,6 +52,7 @@ def is_within(address: Address | None, networks: Iterable[Network]) -> bool:
     )
 
 
+@lru_cache(maxsize=4096)
 def site_of(text: str) -> str:
     """What counts as one client: an IPv4 address, all of an IPv6 /64, or the text that is neither."""
     address = parse_address(text)
