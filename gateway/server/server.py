@@ -34,8 +34,8 @@ from gateway.server.aiohttp_inside import (
     StreamReader,
 )
 from gateway.server.connection import CLOSE, KEEP, Connection, Done, Inbound, Patience
+from gateway.server.pacing import Pacing
 from gateway.server.tunnel import Tunnels
-from gateway.server.turns import Turns
 
 if TYPE_CHECKING:
     from gateway.metrics import Metrics
@@ -81,7 +81,7 @@ class Server(web.Server):
         self._random = Random()
         self._date = wire.DateClock()
         self._batch = WriteBatch(asyncio.get_running_loop())
-        self._turns = Turns(asyncio.get_running_loop())
+        self._pacing = Pacing(asyncio.get_running_loop())
         self._most_in_flight = most_in_flight
         self._active = 0
         metrics.watch_server(lambda: self._active)
@@ -146,8 +146,8 @@ class Server(web.Server):
         self._begin()
         exchange: Exchange | None = None
         try:
-            if not self._turns.begin():
-                await self._turns.wait()
+            if not self._pacing.begin():
+                await self._pacing.wait()
             request_id = inbound.message.headers.get("x-request-id", "")
             if not request_id or not is_request_id(request_id):
                 request_id = self._random.request_id()

@@ -13,7 +13,7 @@ from typing import Final
 _MOST_IN_A_TURN: Final = 64
 
 
-class Turns:
+class Pacing:
     """Lets a bounded number of requests begin in each turn of the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, most: int = _MOST_IN_A_TURN) -> None:

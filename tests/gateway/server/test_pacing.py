@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.exchange import Exchange, Response
-from gateway.server.turns import Turns
+from gateway.server.pacing import Pacing
 from tests.loopback import request
 
 X = "/api/v1/gw/x"
@@ -30,14 +30,14 @@ class Turning:
         self._handle.cancel()
 
 
-async def begin(turns: Turns, note: Callable[[], None]) -> None:
+async def begin(turns: Pacing, note: Callable[[], None]) -> None:
     if not turns.begin():
         await turns.wait()
     note()
 
 
 async def test_each_turn_begins_so_many_in_the_order_in_which_they_came() -> None:
-    turns, turning, order = Turns(asyncio.get_running_loop(), 3), Turning(), list[int]()
+    turns, turning, order = Pacing(asyncio.get_running_loop(), 3), Turning(), list[int]()
     in_turns: Counter[int] = Counter()
 
     async def one(number: int) -> None:
@@ -53,7 +53,7 @@ async def test_each_turn_begins_so_many_in_the_order_in_which_they_came() -> Non
 
 
 async def test_who_leaves_takes_nobody_elses_turn() -> None:
-    turns, begun = Turns(asyncio.get_running_loop(), 1), list[int]()
+    turns, begun = Pacing(asyncio.get_running_loop(), 1), list[int]()
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(begin(turns, lambda number=number: begun.append(number)))  # type: ignore[misc] # bound
