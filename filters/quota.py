@@ -39,9 +39,7 @@ class Quota:
         self._metrics = runtime.metrics
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
-        quotas = exchange.caller.quotas
-        if not quotas:
-            return await proceed(exchange)
+        quotas, unlimited = exchange.caller.quotas, exchange.caller.unlimited
         decision = self._limits.decide_now(quotas) or await self._limits.decide(quotas)
         exchange.limits += decision.standings
         self._metrics.limits_decided(decision)
@@ -52,8 +50,10 @@ class Quota:
                 f"The {refusing.limit.policy} quota of {refusing.limit.limit} requests is used up.",
                 retry_after_s=refusing.retry_after_s,
             )
+        if unlimited:
+            await self._limits.charge(unlimited, 1, decision.at)
         try:
             return await proceed(exchange)
         finally:
             if not exchange.outcome.attempts:
-                await self._limits.charge(quotas, -1, decision.at)
+                await self._limits.charge((*quotas, *unlimited), -1, decision.at)

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import SplitResult
 
 from gateway.http.messages import Outgoing
-from gateway.limits.callers import concurrency_of, name_of, quotas_of, rate_of
+from gateway.limits.callers import concurrency_of, name_of, quotas_of, rate_of, unlimited_of
 from gateway.limits.contract import Concurrency, Quota, Rate
 from gateway.networks import Network
 from gateway.secrets.files import Stamp
@@ -65,6 +65,8 @@ class Caller:
     """What the caller's counters are named by."""
     rate: Rate = field(init=False, repr=False)
     quotas: tuple[Quota, ...] = field(init=False, repr=False)
+    unlimited: tuple[Quota, ...] = field(init=False, repr=False)
+    """Its counters without a limit."""
     concurrency: Concurrency | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +75,7 @@ class Caller:
         object.__setattr__(self, "who", who)
         object.__setattr__(self, "rate", rate_of(who, self.plan))
         object.__setattr__(self, "quotas", quotas_of(who, self.plan))
+        object.__setattr__(self, "unlimited", unlimited_of(who, self.plan))
         object.__setattr__(self, "concurrency", concurrency_of(who, self.plan))
 
 

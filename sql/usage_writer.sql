@@ -26,22 +26,23 @@ FROM usage_staging
 ON CONFLICT (at, request_id) DO NOTHING;
 
 -- name: used
--- Requests that reached an upstream today and this month, by caller, in their plan's time zone,
--- for quotas that are counted in memory.
+-- Requests that reached an upstream in the last two months, by caller, for quotas that are counted in
+-- memory: by quarters of an hour where a period of some time zone may begin in between, that is in the
+-- last 50 hours and within 15 hours of the beginning of a month, else by months. What is recorded for
+-- later was so before the clock was set back.
 -- Across teams: it serves the process, not a caller.
 -- $1 before timestamptz
-SELECT r.team_id, r.caller_type, r.caller_id, COALESCE(p.time_zone, 'UTC') AS time_zone,
-    count(*) FILTER (
-        WHERE r.at >= date_trunc('day', $1::timestamptz, COALESCE(p.time_zone, 'UTC'))
-    ) AS today,
-    count(*) AS this_month
-FROM gateway_usage_record AS r
-LEFT JOIN gateway_api_key AS k ON r.caller_type = 'key' AND k.id::text = r.caller_id
-LEFT JOIN gateway_plan AS p
-    ON p.team_id = r.team_id
-    AND (p.id = k.plan_id OR (k.plan_id IS NULL AND p.name = 'default'))
-WHERE r.at < $1
-    AND r.at >= $1 - interval '32 days'
-    AND r.at >= date_trunc('month', $1::timestamptz, COALESCE(p.time_zone, 'UTC'))
-    AND r.attempts > 0
-GROUP BY r.team_id, r.caller_type, r.caller_id, COALESCE(p.time_zone, 'UTC');
+SELECT team_id, caller_type, caller_id, min(quarter) AS since, count(*) AS used
+FROM (
+    SELECT team_id, caller_type, caller_id, at,
+        date_bin('15 minutes', at, 'epoch') AS quarter,
+        date_trunc('month', at - interval '15 hours', 'UTC') AS earliest,
+        date_trunc('month', at + interval '15 hours', 'UTC') AS latest
+    FROM gateway_usage_record
+    WHERE attempts > 0
+        AND at >= $1::timestamptz - interval '63 days'
+        AND (at < $1 OR at > now() + interval '1 minute')
+) AS recorded
+GROUP BY team_id, caller_type, caller_id, earliest, latest,
+    CASE WHEN earliest <> latest OR at >= $1::timestamptz - interval '50 hours' THEN quarter END
+ORDER BY since;

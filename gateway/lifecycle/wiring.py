@@ -195,5 +195,5 @@ async def worker(
 
 async def _restore_quotas(usage: UsageWriter, limits: MemoryLimits, began: datetime) -> None:
     """Count what was used before this process began; counters in memory begin at zero."""
-    for quota, count in used(await usage.used(began)):
-        limits.restore(quota, count)
+    for quota, count, at in used(await usage.used(began)):
+        limits.restore(quota, count, at)

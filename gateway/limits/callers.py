@@ -28,7 +28,7 @@ class Numbers(Protocol):
 
 
 class Row(Protocol):
-    """What a caller used: `team_id`, `caller_type`, `caller_id`, `time_zone`, `today`, `this_month`."""
+    """What a caller used in some time: `team_id`, `caller_type`, `caller_id`, `since`, `used`."""
 
     def __getitem__(self, name: str, /) -> Any: ...
 
@@ -60,12 +60,22 @@ def concurrency_of(who: str, plan: Numbers) -> Concurrency | None:
     return None if most is None else Concurrency("concurrent", who, most)
 
 
-def used(rows: Iterable[Row]) -> Iterator[tuple[Quota, int]]:
-    """What callers used of their quotas by their usage records; the limits of these quotas say nothing."""
+def unlimited_of(who: str, plan: Numbers) -> tuple[Quota, ...]:
+    """The counters of a caller that a plan sets no limit for: one that it is given counts what was."""
+    limited = {quota.key for quota in quotas_of(who, plan)}
+    return tuple(quota for quota in _counters(who, plan.time_zone) if quota.key not in limited)
+
+
+def used(rows: Iterable[Row]) -> Iterator[tuple[Quota, int, float]]:
+    """What callers used, and when, by their usage records; the limits of these quotas say nothing."""
     for row in rows:
         who = name_of(row["team_id"], row["caller_type"], row["caller_id"])
-        yield _daily(who, 0, row["time_zone"]), row["today"]
-        yield _monthly(who, 0, row["time_zone"]), row["this_month"]
+        for quota in _counters(who, "UTC"):
+            yield quota, row["used"], row["since"].timestamp()
+
+
+def _counters(who: str, time_zone: str) -> tuple[Quota, ...]:
+    return _daily(who, 0, time_zone), _monthly(who, 0, time_zone)
 
 
 def _daily(who: str, limit: int, time_zone: str) -> Quota:

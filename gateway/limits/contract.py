@@ -93,7 +93,7 @@ class Decision(NamedTuple):
 
 
 class Limits(Protocol):
-    """Decides and remembers.
+    """Decides and remembers what was used, which is read under the limits of today.
 
     A decision is one for all limits of a request: `amount` (1 or more) of each rate and quota and one
     place of each limit of concurrency, or nothing at all.
@@ -108,8 +108,8 @@ class Limits(Protocol):
     async def charge(self, limits: Sequence[Limit], amount: int, at: float) -> None:
         """Correct what a decision took, `at` being its own: more, or less with a negative amount.
 
-        What was taken in a period that is over stays as it is. A rate can be charged more, but gives
-        nothing back, as GCRA can't do that exactly; places come back with their lease alone.
+        It counts in the period of that moment. A rate can be charged more, but gives nothing back, as
+        GCRA can't do that exactly; places come back with their lease alone.
         """
 
     async def peek(self, limits: Sequence[Limit], amount: int = 1) -> Decision:

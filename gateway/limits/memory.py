@@ -1,18 +1,20 @@
 """Limits in the memory of one process.
 
-A rate is GCRA (ATM Forum TM 4.0; also called a leaky bucket as a meter): one number per counter,
-exact waiting times, no ban beyond them. A quota counts a calendar day or month.
+A rate is GCRA (gcra.py): exact waiting times, no ban beyond them. A quota counts a calendar day or
+month (counts.py). Kept is what was used, and it is read under the limits of today: who edits a plan, or
+moves a key to another one, begins nothing anew and leaves nobody waiting for what was.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from itertools import islice
 from typing import Final, NamedTuple
-from zoneinfo import ZoneInfo
 
 from gateway.clock import Clock
+from gateway.limits import gcra
+from gateway.limits.calendar import Window, window_of
 from gateway.limits.contract import (
     PLACE_WAIT_S,
     Concurrency,
@@ -23,19 +25,15 @@ from gateway.limits.contract import (
     Rate,
     Standing,
 )
+from gateway.limits.counts import Counts
 
 _MODE: Final = "memory"
 _MOST_COUNTERS: Final = 1_000_000
 _FORGET_EVERY: Final = 16
-_NOTHING: Final = (0.0, 0)
+_RATE_KEPT_S: Final = 3600.0
+"""How long a rate is kept that is worked off: under the limit of tomorrow it may not be."""
+_COUNTS_KEPT_S: Final = {"day": 2 * 86_400, "month": 63 * 86_400}
 _EPSILON_S: Final = 1e-6
-
-
-class _Window(NamedTuple):
-    """A calendar period: when it begins and ends, in Unix seconds."""
-
-    begins: float
-    ends: float
 
 
 class _Held(NamedTuple):
@@ -59,14 +57,14 @@ class MemoryLimits:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._arrivals: OrderedDict[str, float] = OrderedDict()
-        self._counts: dict[str, OrderedDict[str, tuple[float, int]]] = {
+        self._rates: OrderedDict[str, gcra.Taken] = OrderedDict()
+        self._counts: dict[str, OrderedDict[str, Counts]] = {
             "day": OrderedDict(),
             "month": OrderedDict(),
         }
-        self._windows: dict[tuple[str, str], _Window] = {}
+        self._windows: dict[tuple[str, str], Window] = {}
         self._inside: dict[str, int] = {}
-        self._taken = 0
+        self._decided = 0
 
     async def decide(self, limits: Sequence[Limit], amount: int = 1) -> Decision:
         """Take of every limit, or of none when one of them has no room."""
@@ -86,20 +84,19 @@ class MemoryLimits:
         return Decision(admitted, tuple(standings), _MODE, wall)
 
     async def charge(self, limits: Sequence[Limit], amount: int, at: float) -> None:
-        """Correct what a decision took at this moment, but for what a later period does not know."""
-        now, wall = self._clock.monotonic(), self._clock.now()
+        """Correct what a decision took at this moment."""
+        now = self._clock.monotonic()
         for limit in limits:
             if isinstance(limit, Rate):
                 if amount > 0 and limit.limit > 0:
-                    arrival = max(self._arrivals.get(limit.key, now), now)
-                    self._arrivals[limit.key] = arrival + limit.window_s / limit.limit * amount
-                    self._arrivals.move_to_end(limit.key)
-            elif isinstance(limit, Quota) and at >= self._window(limit, wall).begins:
-                self._correct(limit, amount, wall)
+                    self._rates[limit.key] = self._taken(limit, now).further(amount, now)
+                    self._rates.move_to_end(limit.key)
+            elif isinstance(limit, Quota):
+                self._counts_of(limit).add(amount, at)
 
-    def restore(self, quota: Quota, used: int) -> None:
-        """Add what was used of a quota before this process began."""
-        self._correct(quota, used, self._clock.now())
+    def restore(self, quota: Quota, used: int, at: float | None = None) -> None:
+        """Add what was used of a quota, at a moment before this process began, or now."""
+        self._counts_of(quota).add(used, self._clock.now() if at is None else at)
 
     def _standings(
         self, limits: Sequence[Limit], amount: int, now: float, wall: float
@@ -122,7 +119,7 @@ class MemoryLimits:
         if rate.limit <= 0 or rate.burst <= 0:
             return Standing(rate, 0, rate.window_s, False, rate.window_s)
         interval = rate.window_s / rate.limit
-        ahead = max(self._arrivals.get(rate.key, now) - now, 0.0)
+        ahead = self._taken(rate, now).ahead_s(now)
         room = interval * rate.burst - ahead + _EPSILON_S
         needed = interval * amount
         if room >= needed:
@@ -133,8 +130,8 @@ class MemoryLimits:
 
     def _quota(self, quota: Quota, amount: int, wall: float) -> Standing:
         window = self._window(quota, wall)
-        counted_until, count = self._counts[quota.period].get(quota.key, _NOTHING)
-        left = quota.limit - (count if counted_until == window.ends else 0)
+        counts = self._counts[quota.period].get(quota.key)
+        left = quota.limit - (0 if counts is None else counts.within(window))
         reset = window.ends - wall
         if left < amount:
             return Standing(quota, max(left, 0), reset, False, reset)
@@ -154,69 +151,53 @@ class MemoryLimits:
         for standing in standings:
             limit = standing.limit
             if isinstance(limit, Rate):
-                self._arrivals[limit.key] = now + standing.reset_s
-                self._arrivals.move_to_end(limit.key)
-                self._taken += 1
-                if self._taken % _FORGET_EVERY == 0:
+                self._rates[limit.key] = self._taken(limit, now).further(amount, now)
+                self._rates.move_to_end(limit.key)
+                self._decided += 1
+                if self._decided % _FORGET_EVERY == 0:
                     self._forget(now)
             elif isinstance(limit, Quota):
-                ends = self._windows[limit.period, limit.time_zone].ends
-                counts, used = self._counts[limit.period], limit.limit - standing.remaining
-                if used == amount:
-                    self._forget_counts(counts, limit.key, wall)
-                counts[limit.key] = (ends, used)
+                self._counts_of(limit).add(amount, wall)
             else:
                 self._inside[limit.key] = self._inside.get(limit.key, 0) + 1
                 places.append(limit.key)
         return _Held(self._inside, places) if places else None
 
+    def _taken(self, rate: Rate, now: float) -> gcra.Taken:
+        """What was taken of a rate, under the limit of today."""
+        taken = self._rates.get(rate.key)
+        return gcra.never(rate, now) if taken is None else taken.under(rate)
+
     def _forget(self, now: float) -> None:
-        """Drop rates whose time has passed: they say what a missing one says."""
-        arrivals = self._arrivals
+        """Drop rates whose time has long passed: they say what a missing one says."""
+        rates = self._rates
         for _ in range(2 * _FORGET_EVERY):
-            oldest = next(iter(arrivals), None)
-            if oldest is None or (arrivals[oldest] > now and len(arrivals) <= _MOST_COUNTERS):
+            oldest = next(iter(rates.values()), None)
+            if oldest is None or (
+                len(rates) <= _MOST_COUNTERS
+                and (now < oldest.at + _RATE_KEPT_S or oldest.ahead_s(now) > 0)
+            ):
                 return
-            del arrivals[oldest]
+            rates.popitem(last=False)
 
-    @staticmethod
-    def _forget_counts(counts: OrderedDict[str, tuple[float, int]], key: str, wall: float) -> None:
-        """A new count comes last; the oldest, whose periods are over, go."""
-        counts.pop(key, None)
-        for _ in range(4):
-            oldest = next(iter(counts), None)
-            if oldest is None or counts[oldest][0] > wall:
-                return
-            del counts[oldest]
+    def _counts_of(self, quota: Quota) -> Counts:
+        """What was used of a quota; for a new one some of the oldest are looked at, and go."""
+        kept = self._counts[quota.period]
+        if (counts := kept.get(quota.key)) is None:
+            over = self._clock.now() - _COUNTS_KEPT_S[quota.period]
+            for key in list(islice(kept, 4)):
+                if kept[key].newest < over:
+                    del kept[key]
+                else:
+                    kept.move_to_end(key)
+            counts = kept[quota.key] = Counts()
+        return counts
 
-    def _correct(self, quota: Quota, further: int, wall: float) -> None:
-        """Count more in the current period, or less, but never less than nothing."""
-        counts, ends = self._counts[quota.period], self._window(quota, wall).ends
-        counted_until, count = counts.get(quota.key, _NOTHING)
-        if counted_until != ends or not count:
-            self._forget_counts(counts, quota.key, wall)
-            count = 0
-        counts[quota.key] = (ends, max(count + further, 0))
-
-    def _window(self, quota: Quota, wall: float) -> _Window:
+    def _window(self, quota: Quota, wall: float) -> Window:
         """The period that it is now."""
         known = self._windows.get((quota.period, quota.time_zone))
         if known is None or not known.begins <= wall < known.ends:
-            known = self._windows[quota.period, quota.time_zone] = _calendar(quota, wall)
+            known = self._windows[quota.period, quota.time_zone] = window_of(
+                quota.period, quota.time_zone, wall
+            )
         return known
-
-
-def _calendar(quota: Quota, wall: float) -> _Window:
-    """The period of the calendar that a moment is in."""
-    zone = ZoneInfo(quota.time_zone)
-    first = datetime.fromtimestamp(wall, zone).date()
-    if quota.period == "day":
-        after = first + timedelta(days=1)
-    else:
-        first = first.replace(day=1)
-        after = (first + timedelta(days=31)).replace(day=1)
-    return _Window(_midnight(first, zone), _midnight(after, zone))
-
-
-def _midnight(day: date, zone: ZoneInfo) -> float:
-    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()

@@ -89,7 +89,7 @@ class UsageWriter:
             log.error("usage records are lost", extra={"records": left})  # noqa: TRY400 - not a bug
 
     async def used(self, before: datetime) -> list[Row]:
-        """What callers used of their quotas today and this month, before a moment."""
+        """What callers used this month and the last, before a moment, by when."""
         return await self._database.rows(_USED, before)
 
     async def _write(self) -> None:

@@ -139,5 +139,17 @@ async def test_plan_without_quotas_has_none(runtime: Runtime) -> None:
     assert request.limits == ()
 
 
+async def test_quota_that_is_set_later_counts_what_was_used_before(runtime: Runtime) -> None:
+    stage = Quota(Options(), runtime)
+    for _ in range(3):
+        await stage(asking(monthly_quota=9), reached)
+    with pytest.raises(Rejected):
+        await stage(asking(), failed)
+    request = asking(daily_quota=5, monthly_quota=5)
+    await stage(request, reached)
+
+    assert [standing.remaining for standing in request.limits] == [1, 1]
+
+
 async def test_it_reads_and_fills_what_it_says(runtime: Runtime) -> None:
     await assert_honest(Quota(Options(), runtime), asking(daily_quota=1))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from gateway.limits.callers import concurrency_of, name_of, quotas_of, rate_of, used
+from gateway.limits.callers import concurrency_of, name_of, quotas_of, rate_of, unlimited_of, used
 from gateway.limits.contract import Concurrency, Rate
 from gateway.model import Caller, Plan
 
@@ -26,6 +27,18 @@ def test_plan_makes_its_quotas_each_with_a_counter(changes: Any, limits: list[An
     assert [(made.policy, made.limit) for made in quotas] == limits
     assert len({made.key for made in quotas}) == len(quotas)
     assert all(made.time_zone == "Asia/Kolkata" for made in quotas)
+
+
+@pytest.mark.parametrize("daily", [None, 0, 5])
+@pytest.mark.parametrize("monthly", [None, 0, 5])
+def test_every_counter_counts_with_or_without_a_limit(
+    daily: int | None, monthly: int | None
+) -> None:
+    plan = Plan("p", "p", daily_quota=daily, monthly_quota=monthly)
+    limited, unlimited = quotas_of("who", plan), unlimited_of("who", plan)
+
+    assert {made.policy for made in (*limited, *unlimited)} == {"daily", "monthly"}
+    assert len(limited) + len(unlimited) == 2
 
 
 def test_plan_makes_its_rate_with_a_burst_of_the_limit_unless_it_says_another() -> None:
@@ -49,9 +62,10 @@ def test_no_two_callers_share_a_name() -> None:
 
 
 def test_use_is_counted_where_the_callers_quotas_are() -> None:
-    row = {"team_id": "red", "caller_type": "key", "caller_id": "k", "time_zone": "Asia/Kolkata"}
-    counted = list(used([row | {"today": 3, "this_month": 8}]))
+    since = datetime(2026, 1, 15, tzinfo=UTC)
+    row = {"team_id": "red", "caller_type": "key", "caller_id": "k", "since": since, "used": 3}
+    counted = list(used([row]))
     caller = Caller("key", "k", "", "red", Plan("p", "p", time_zone="Asia/Kolkata"))
 
-    assert [quota._replace(limit=0) for quota in caller.quotas] == [quota for quota, _ in counted]
-    assert [(quota.policy, count) for quota, count in counted] == [("daily", 3), ("monthly", 8)]
+    assert [quota.key for quota in caller.quotas] == [quota.key for quota, _, _ in counted]
+    assert [count for _, *count in counted] == [[3, since.timestamp()]] * 2

@@ -301,10 +301,75 @@ async def test_restored_use_counts_beside_what_was_taken_meanwhile() -> None:
     memory, limit = MemoryLimits(clock), quota(10)
     await take(memory, limit, 2)
     memory.restore(limit, 7)
+    memory.restore(limit, 5, clock.wall - 86_400)
 
     assert [standing.admitted for standing in await take(memory, limit, 2)] == [True, False]
     clock.forward(86_400)
     assert admitted(await take(memory, limit, 20)) == 10
+
+
+async def test_plan_that_is_widened_admits_at_once(clock: HandClock) -> None:
+    memory = MemoryLimits(clock)
+    assert admitted(await take(memory, rate(1, 3600), 2)) == 1
+    clock.forward(1)
+
+    [standing] = await take(memory, rate(100, 60))
+    assert (standing.admitted, standing.remaining) == (True, 99)  # a second works the first one off
+    assert standing.reset_s == pytest.approx(0.6)
+
+
+async def test_plan_that_is_narrowed_knows_what_was_used(clock: HandClock) -> None:
+    memory = MemoryLimits(clock)
+    await take(memory, rate(100, 60), 60)
+    clock.forward(120)
+
+    [refused] = await take(memory, rate(1, 3600))
+    assert not refused.admitted
+    assert refused.retry_after_s == pytest.approx(3600 - 120)
+    assert admitted(await take(memory, rate(60, 60), 100)) == 60
+
+
+async def test_way_through_another_plan_gives_no_new_burst(clock: HandClock) -> None:
+    memory, wide, narrow = MemoryLimits(clock), rate(100, 60), rate(10, 60)
+    assert admitted(await take(memory, wide, 200)) == 100
+    clock.forward(6)
+    assert admitted(await take(memory, narrow, 5)) == 1
+
+    assert admitted(await take(memory, wide, 100)) == 10
+
+
+async def test_burst_that_is_widened_counts_what_is_in_use(clock: HandClock) -> None:
+    memory = MemoryLimits(clock)
+    await take(memory, rate(60, burst=5), 5)
+
+    assert admitted(await take(memory, rate(60, burst=20), 50)) == 15
+    assert admitted(await take(memory, rate(0), 1)) == 0
+    assert admitted(await take(memory, rate(60, burst=25), 50)) == 5
+
+
+async def test_quota_in_another_time_zone_counts_the_day_there() -> None:
+    clock = Turned("2026-01-15T20:00:00+00:00")
+    memory = MemoryLimits(clock)
+    await take(memory, quota(10), 4)
+    clock.forward(5 * 3600)  # tomorrow in UTC, the same day still in New York
+    await take(memory, quota(10), 1)
+
+    assert (await take(memory, quota(10)))[0].remaining == 8
+    assert (await take(memory, quota(10, zone="America/New_York")))[0].remaining == 3
+    assert (await take(memory, quota(10, zone="Asia/Tokyo")))[0].remaining == 2  # since 15:00 UTC
+
+
+async def test_clock_that_steps_back_over_midnight_begins_no_quota_anew() -> None:
+    clock = Turned("2026-01-16T00:00:05+00:00")
+    memory, limit = MemoryLimits(clock), quota(3)
+    await take(memory, limit, 2)
+    clock.wall -= 10
+    assert admitted(await take(memory, limit, 2)) == 1
+
+    clock.forward(10)
+    assert admitted(await take(memory, limit, 2)) == 1  # of this day, two are used
+    clock.forward(86_400)
+    assert admitted(await take(memory, limit, 5)) == 3
 
 
 async def test_clock_that_steps_back_opens_no_limit() -> None:
@@ -443,9 +508,9 @@ async def test_counters_whose_time_has_passed_are_forgotten(clock: HandClock) ->
     memory = MemoryLimits(clock)
     for number in range(5000):
         await memory.decide([rate(10, 1, key=f"{number}")])
-        clock.forward(1)
+        clock.forward(60)
 
-    assert len(memory._arrivals) < 100  # noqa: SLF001 - what is forgotten shows nowhere else
+    assert len(memory._rates) < 100  # noqa: SLF001 - what is forgotten shows nowhere else
 
 
 async def test_counts_of_periods_that_are_over_are_forgotten(clock: HandClock) -> None:
@@ -453,7 +518,7 @@ async def test_counts_of_periods_that_are_over_are_forgotten(clock: HandClock) -
     for number in range(50):
         await memory.decide([Quota("daily", f"yesterday {number}", 5, "day", "UTC")])
 
-    clock.forward(86_400)
+    clock.forward(3 * 86_400)
     for number in range(50):
         await memory.decide([Quota("daily", f"today {number}", 5, "day", "UTC")])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -15,10 +16,14 @@ import asyncpg
 import pytest
 
 from gateway.database import Database
+from gateway.limits.callers import used
+from gateway.limits.memory import MemoryLimits
 from gateway.metrics import Metrics
+from gateway.model import Caller, Plan
 from gateway.secrets.vault import MasterKey, Vault
 from gateway.usage.record import UsageRecord
 from gateway.usage.writer import UsageWriter
+from tests.clocks import HandClock
 from tests.dataplane import KEY_ID, Migrated, Rows, connect
 from tests.gateway.stoppable import Stoppable
 
@@ -236,24 +241,58 @@ async def test_key_that_is_locked_does_not_hold_the_records_up(
             await eventually(lambda count=count: metrics.usage_records["written"] == count)
 
 
-async def test_used_counts_what_reached_an_upstream_today_and_this_month(
-    database: Migrated, rows: Rows
-) -> None:
-    await rows.plan("default", time_zone="Europe/Berlin")
-    day_before = AT.replace(hour=0) - timedelta(hours=2)  # yesterday, and last month, in Berlin
-    after_midnight = AT.replace(hour=0) - timedelta(minutes=30)  # today in Berlin
+async def test_used_counts_what_reached_an_upstream_by_when_it_was(database: Migrated) -> None:
+    days = {
+        timedelta(0): AT,
+        timedelta(minutes=14): AT,  # one quarter of an hour
+        timedelta(hours=-30): AT - timedelta(hours=30),
+        timedelta(days=-4): AT - timedelta(days=5),  # one number for the days amid a month
+        timedelta(days=-5): AT - timedelta(days=5),
+    }
     async with writing(database.dsn, start=False) as (writer, _):
-        for at in (day_before, after_midnight, AT):
-            writer.put(record(at=at.timestamp()))
+        for offset in days:
+            writer.put(record(at=(AT + offset).timestamp()))
         writer.put(record(attempts=0))
         writer.put(record(caller_id="bob"))
         await writer.close(5)
         found = await writer.used(AT + timedelta(hours=1))
 
-    assert sorted((r["caller_id"], r["time_zone"], r["today"], r["this_month"]) for r in found) == [
-        ("ana", "Europe/Berlin", 2, 2),
-        ("bob", "Europe/Berlin", 1, 1),
+    counted = Counter(days.values())
+    assert sorted((r["caller_id"], r["since"], r["used"]) for r in found) == [
+        *sorted(("ana", since, used) for since, used in counted.items()),
+        ("bob", AT, 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("zone", "now"),
+    [
+        ("America/Havana", "2026-03-08T18:00Z"),
+        ("America/Havana", "2026-11-01T18:00Z"),
+        ("Atlantic/Azores", "2026-03-29T18:00Z"),
+        ("Atlantic/Azores", "2026-10-25T18:00Z"),
+        ("Pacific/Kiritimati", "2026-05-31T10:20Z"),
+        ("Asia/Kathmandu", "2026-05-01T03:20Z"),
+    ],
+)
+async def test_restart_counts_what_the_process_before_it_counted(
+    database: Migrated, zone: str, now: str
+) -> None:
+    clock = HandClock()
+    clock.wall = datetime.fromisoformat(now).timestamp()
+    before, after = MemoryLimits(clock), MemoryLimits(clock)
+    made = Caller("user", "ana", "", "red", Plan("p", "p", time_zone=zone))
+    moments = [clock.wall - 60 - hours * 1800 for hours in range(2 * 24 * 36)]
+    for at in reversed(moments):
+        await before.charge(made.quotas, 1, at)
+    async with writing(database.dsn, start=False) as (writer, _):
+        for at in moments:
+            writer.put(record(at=at))
+        await writer.close(5)
+        for quota, count, since in used(await writer.used(datetime.fromisoformat(now))):
+            after.restore(quota, count, since)
+
+    assert (await after.peek(made.quotas)).standings == (await before.peek(made.quotas)).standings
 
 
 async def test_writer_goes_on_whatever_its_table_is_like(
