@@ -25,6 +25,7 @@ class Authorize:
     options: ClassVar[type[Any]] = Options
     needs: ClassVar[frozenset[str]] = frozenset({"caller", "connector", "endpoint"})
     gives: ClassVar[frozenset[str]] = frozenset({"permission"})
+    precedes: ClassVar[frozenset[str]] = frozenset({"idempotence"})
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
         pass

@@ -1,7 +1,8 @@
 """Answers GET and HEAD from memory where HTTP allows it: a shared cache by RFC 9111, for each team.
 
 Concurrent requests for one target make one upstream call. Refuses nothing, but answers 504
-`not_cached` to a caller who wants an answer only if it is here. Goes before `transform`.
+`not_cached` to a caller who wants an answer only if it is here. Goes behind all filters that refuse
+requests, or its answers would get past them, and before `transform`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Cache:
     """Keeps answers, and gives them again."""
 
     options: ClassVar[type[Any]] = Options
-    needs: ClassVar[frozenset[str]] = frozenset({"caller", "connector", "endpoint", "permission"})
+    needs: ClassVar[frozenset[str]] = frozenset(
+        {"caller", "connector", "endpoint", "permission", "validity"}
+    )
     gives: ClassVar[frozenset[str]] = frozenset({"cache_status"})
     precedes: ClassVar[frozenset[str]] = frozenset({"outgoing"})
     refuses_answers: ClassVar[bool] = True
@@ -71,7 +74,10 @@ class Cache:
         while True:
             shelf, now = self._answers.shelf(target), exchange.now()
             old = shelf.find(exchange)
+            if old is not None and not rules.is_granted(exchange, old):
+                return _told(await proceed(exchange), "fwd=bypass")
             if old is not None and rules.is_usable(old, asked, now):
+                exchange.endpoint.mapped.outgoing(exchange)  # refuses what would not be sent today
                 return _hit(exchange, old, now, "fwd=miss; collapsed" if followed else "hit")
             if "only-if-cached" in asked:
                 raise Rejected("not_cached", "The cache has no answer to this that it may give.")

@@ -40,6 +40,7 @@ class Concurrency:
     options: ClassVar[type[Any]] = Options
     needs: ClassVar[frozenset[str]] = frozenset({"caller"})
     gives: ClassVar[frozenset[str]] = frozenset({"place"})
+    precedes: ClassVar[frozenset[str]] = frozenset({"cache_status", "idempotence"})
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
         self._options = options

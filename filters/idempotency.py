@@ -2,7 +2,9 @@
 
 Duplicates wait for the first, and later ones get its answer again, with `Idempotent-Replayed: true`.
 A key that comes with another request is answered with 422 `validation_failed`. Only answers that
-are final are kept: after a failure, a 429 or a stream the next one is carried out, one at a time.
+are final are kept: after a failure, a stream, or what the connector's credential or the moment was to
+blame for, the next one is carried out, one at a time; so it is after the endpoint has changed. A kept
+answer is for a request that would be sent today: what `transform` refuses is refused.
 Kept in the memory of one process: replicas and workers don't know each other's keys.
 """
 
@@ -19,6 +21,7 @@ from gateway.cache.single_flight import SingleFlight
 from gateway.exchange import Exchange, Proceed, RawHeaders, Response
 from gateway.http.header_fields import joined
 from gateway.http.pieces import gather, is_stream
+from gateway.model import ConnectorDefinition, Endpoint
 from gateway.options import number, whole
 from gateway.problems import Fault, Rejected
 from gateway.runtime import Runtime
@@ -27,6 +30,8 @@ from gateway.tasks import Tasks
 _FIELD: Final = b"idempotency-key"
 _METHODS: Final = frozenset(["POST", "PUT", "PATCH", "DELETE"])
 _KEY: Final = re.compile(r"[\x20-\x7e]{1,255}").fullmatch
+_OF_THE_MOMENT: Final = frozenset([401, 402, 403, 407, 408, 421, 425, 429])
+"""What an upstream answers for other reasons than what the request says."""
 _LONG_BYTES: Final = 1 << 20
 """Bodies longer than this are hashed beside the event loop."""
 
@@ -49,10 +54,27 @@ class Scope(NamedTuple):
     key: str
 
 
+class Course(NamedTuple):
+    """What a request comes to: while it is the same, so is the answer's meaning."""
+
+    connector: ConnectorDefinition
+    endpoint: Endpoint
+
+    def leads(self, exchange: Exchange) -> bool:
+        """True when a request comes to the same today."""
+        old, new = self.endpoint, exchange.endpoint
+        return (
+            (old.id, old.method, old.path) == (new.id, new.method, new.path)
+            and old.definition == new.definition
+            and self.connector == exchange.connector.definition
+        )
+
+
 class Kept(NamedTuple):
     """The answer to the first request, and which request that was."""
 
     fingerprint: bytes
+    course: Course
     until: float
     status: int
     headers: RawHeaders
@@ -86,7 +108,10 @@ class Idempotency:
         while True:
             kept = self._kept.get(caller.team, scope)
             if kept is not None and exchange.now() < kept.until:
-                return _replay(exchange, kept, fingerprint)
+                if kept.fingerprint != fingerprint:
+                    raise _other()
+                if kept.course.leads(exchange):
+                    return _replay(exchange, kept)
             running = self._flights.running(scope)
             if running is None:
                 return await self._carry_out(exchange, proceed, scope, fingerprint)
@@ -113,7 +138,7 @@ class Idempotency:
     ) -> Response:
         may_stream = exchange.endpoint.streaming
         response = await proceed(exchange)
-        final = response.status < 500 and response.status != 429
+        final = response.status < 500 and response.status not in _OF_THE_MOMENT
         made_here = exchange.outcome.source == "gateway" and response.status >= 400
         if (
             final
@@ -123,7 +148,9 @@ class Idempotency:
             body = await gather(response, self._options.most_entry_bytes)
             if body is not None:
                 until = exchange.now() + self._options.keep_s
-                kept = Kept(fingerprint, until, response.status, list(response.headers), body)
+                course = Course(exchange.connector.definition, exchange.endpoint)
+                fields = list(response.headers)
+                kept = Kept(fingerprint, course, until, response.status, fields, body)
                 self._kept.put(exchange.caller.team, scope, kept, _size(scope, kept))
         return response
 
@@ -139,10 +166,11 @@ async def _fingerprint(exchange: Exchange) -> bytes:
     return await asyncio.to_thread(lambda: sha256(head + body).digest())
 
 
-def _replay(exchange: Exchange, kept: Kept, fingerprint: bytes) -> Response:
-    if kept.fingerprint != fingerprint:
-        raise _other()
-    exchange.outcome.source = "upstream"
+def _replay(exchange: Exchange, kept: Kept) -> Response:
+    exchange.endpoint.mapped.outgoing(exchange)  # refuses what would not be sent today
+    if len(kept.body) > (most := exchange.endpoint.most_response_bytes(exchange.caller.plan)):
+        raise Rejected("upstream_invalid", f"The answer has more than {most} bytes.")
+    exchange.outcome.source, exchange.outcome.replayed = "upstream", True
     headers = [*kept.headers, (b"Idempotent-Replayed", b"true")]
     return Response(kept.status, headers, kept.body)
 

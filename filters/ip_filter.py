@@ -40,6 +40,7 @@ class IpFilter:
     options: ClassVar[type[Any]] = Options
     needs: ClassVar[frozenset[str]] = frozenset()
     gives: ClassVar[frozenset[str]] = frozenset({"admission"})
+    precedes: ClassVar[frozenset[str]] = frozenset({"cache_status", "idempotence"})
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
         self._allowed = tuple(parse_network(text) for text in options.allow)

@@ -33,6 +33,7 @@ class Quota:
     options: ClassVar[type[Any]] = Options
     needs: ClassVar[frozenset[str]] = frozenset({"caller"})
     gives: ClassVar[frozenset[str]] = frozenset({"quota_decision"})
+    precedes: ClassVar[frozenset[str]] = frozenset({"cache_status", "idempotence"})
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
         self._limits = runtime.limits

@@ -35,6 +35,7 @@ class RateLimit:
     options: ClassVar[type[Any]] = Options
     needs: ClassVar[frozenset[str]] = frozenset({"caller", "endpoint"})
     gives: ClassVar[frozenset[str]] = frozenset({"rate_decision"})
+    precedes: ClassVar[frozenset[str]] = frozenset({"cache_status", "idempotence"})
 
     def __init__(self, options: Options, runtime: Runtime) -> None:
         self._limits = runtime.limits

@@ -188,7 +188,7 @@ class Outcome:
     """What became of an exchange: told by the filters that bring it about, read by those that record.
 
     `source` is who made the answer, `gateway` or `upstream`, and `error_code` why it is none or not
-    complete. `attempts` counts how often the request was sent; `target` is where to, as host:port.
+    complete. `cached` and `replayed` say that it was given before. `attempts` counts how often the request was sent; `target` is where to, as host:port.
     `upstream_begun_s` is when the upstream was first turned to, on the monotonic clock; the other times
     are durations in seconds: `upstream_s` until its answer began, `first_byte_s` until ours did.
     """
@@ -199,6 +199,7 @@ class Outcome:
     attempts: int = 0
     target: str = ""
     cached: bool = False
+    replayed: bool = False
     client_gone: bool = False
     upstream_begun_s: float = 0.0
     upstream_s: float = 0.0

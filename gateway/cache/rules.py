@@ -220,6 +220,11 @@ def is_usable(answer: Stored, asked: Directives, now: float) -> bool:
     return -left_s <= seconds(asked["max-stale"] or str(FOREVER_S))
 
 
+def is_granted(exchange: Exchange, answer: Stored) -> bool:
+    """True when the caller may get an answer as large as this one: plans of a team differ."""
+    return len(answer.body) <= exchange.endpoint.most_response_bytes(exchange.caller.plan)
+
+
 def wants_validation(asked: Directives) -> bool:
     """True when only an answer that the upstream gives to this very request will do."""
     return "no-cache" in asked or ("max-age" in asked and seconds(asked["max-age"]) == 0)

@@ -24,8 +24,8 @@ pipeline:
   - authorize
   - rate_limit
   - quota
-  - cache
   - validate
+  - cache
   - idempotency
   - transform
   - proxy

@@ -10,7 +10,7 @@ import pytest
 
 from filters.cache import Cache, Options
 from gateway.exchange import Body, Exchange, RawHeaders, Response
-from gateway.model import Connector
+from gateway.model import Connector, Plan
 from gateway.options import OptionFaults, load
 from gateway.pipeline import plan
 from gateway.problems import Rejected
@@ -79,19 +79,53 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "fault"),
     [
-        (["authenticate", "resolve"], ["authorize", "transform", "proxy"],
-         "pipeline[2] cache needs a permission, which no earlier filter gives"),
-        (["authenticate", "resolve", "authorize", "transform"], ["proxy"],
-         "pipeline[4] cache must stand before transform, which gives an outgoing"),
+        (["authenticate", "resolve", "validate"], ["authorize", "transform", "proxy"],
+         "pipeline[3] cache needs a permission, which no earlier filter gives"),
+        (["authenticate", "resolve", "authorize"], ["transform", "proxy"],
+         "pipeline[3] cache needs a validity, which no earlier filter gives"),
+        (["authenticate", "resolve", "authorize", "validate", "transform"], ["proxy"],
+         "pipeline[5] cache must stand before transform, which gives an outgoing"),
+        *(
+            (["authenticate", "resolve", "authorize", "validate"], [refusing, "transform", "proxy"],
+             f"pipeline[5] {name} must stand before cache, which gives a cache_status")
+            for name, refusing in {
+                "rate_limit": "rate_limit", "quota": "quota", "concurrency": "concurrency",
+                "ip_filter": {"ip_filter": {"deny": ["192.0.2.0/24"]}},
+            }.items()
+        ),
     ],
 )  # fmt: skip
 def test_place_where_it_cannot_work_is_refused(
-    before: list[str], after: list[str], fault: str
+    before: list[Any], after: list[Any], fault: str
 ) -> None:
     with pytest.raises(OptionFaults) as caught:
         plan([*before, "cache", *after])
 
     assert [str(spot) for spot in caught.value.spots] == [fault]
+
+
+async def test_hit_is_for_a_caller_whose_plan_allows_its_size() -> None:
+    cache, origin = stage(), Origin((200, [FRESH], b"x" * 100))
+    await cache(asking(), origin)
+    narrow = Plan("narrow", "narrow", max_response_size=99)
+    other = await cache(asking(plan=narrow), origin)
+
+    assert (told(other), len(origin.asked)) == ("fwd=bypass", 2)
+    assert told(await cache(asking(), origin)).startswith("hit")
+
+
+async def test_hit_is_for_a_request_that_would_be_sent() -> None:
+    passing = connector(
+        "http://up", endpoint("GET"), auth_type="passthrough", auth_config={"header_name": "X-Own"}
+    )
+    cache, origin = stage(), Origin((200, [("Cache-Control", "public, max-age=60")], b"body"))
+    await cache(asking(fields=[("X-Own", "mine")], at=passing), origin)
+    bare = await refusal_of(cache, asking(at=passing))
+    looped = asking(fields=[("X-Own", "mine"), *[("Via", "1.1 service-gateway")] * 3], at=passing)
+    assert told(await cache(asking(fields=[("X-Own", "mine")], at=passing), origin))[:3] == "hit"
+
+    assert bare.code == "validation_failed"
+    assert (await refusal_of(cache, looped)).code == "loop_detected"
 
 
 async def test_answer_is_given_again_until_it_is_stale() -> None:

@@ -20,8 +20,8 @@ FRESH = ("Cache-Control", "max-age=60")
 Wait = Callable[..., Any]
 Start = Callable[..., Awaitable[Gateway]]
 PIPELINE = [
-    *("usage", "respond", "authenticate", "resolve", "authorize", "rate_limit", "quota", "cache"),
-    *("validate", "transform", "proxy"),
+    *("usage", "respond", "authenticate", "resolve", "authorize", "rate_limit", "quota"),
+    *("validate", "cache", "transform", "proxy"),
 ]
 
 

@@ -11,10 +11,12 @@ import pytest
 
 from filters.idempotency import Idempotency, Options
 from gateway.exchange import Exchange, Response
+from gateway.model import Connector, Plan
 from gateway.options import OptionFaults, load
 from gateway.pipeline import plan
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
+from gateway.transform.compiling import compile_connector
 from tests.dataplane import (
     Gateway,
     assert_honest,
@@ -23,6 +25,7 @@ from tests.dataplane import (
     endpoint,
     exchange,
     refusal_of,
+    snapshot,
 )
 from tests.loopback import Call, Upstream
 
@@ -83,6 +86,14 @@ def asking(
     made.at, made.started_s = BEGUN + after_s, time.perf_counter()
     made.caller = caller(**who)
     return made
+
+
+def changed(url: str = "http://up", secret: str = "", **settings: Any) -> Connector:
+    """One connector as it was published, or as it is today."""
+    signed = {"auth_type": "bearer", "auth_config": {}} if secret else {}
+    entry = endpoint("POST", **settings) | {"id": "e"}
+    frozen = snapshot(url, [entry], **signed) | {"id": "c"}
+    return compile_connector(frozen, team=AT.team, secrets={"token": secret.strip()})
 
 
 def waiting(idempotency: Idempotency) -> int:
@@ -213,11 +224,12 @@ SSE = (b"Content-Type", b"text/event-stream")
     ("answer", "at"),
     [
         (Response(500), AT), (Response(503, [], b"down"), AT), (Response(429), AT),
+        (Response(401), AT), (Response(403, [], b"no"), AT), (Response(425), AT),
         (Rejected("upstream_timeout", ""), AT), (Rejected("secret_missing", ""), AT),
         (Response(200, [SSE], b"data: 1\n\n"), AT), (Response(200, [], b"{}"), STREAMING),
         (Response(200, [], b"x" * 11), AT),
     ],
-    ids=["500", "503", "429", "timeout", "secret", "events", "stream", "large"],
+    ids=["500", "503", "429", "401", "403", "425", "timeout", "secret", "events", "stream", "large"],
 )  # fmt: skip
 async def test_answer_that_is_not_final_is_not_kept(
     answer: Response | Exception, at: Any, eventually: Wait
@@ -245,6 +257,33 @@ async def test_answer_that_is_final_is_kept(status: int) -> None:
     await idempotency(asking(), origin)
 
     assert is_replay(await idempotency(asking(), origin))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"url": "http://other"}, {"upstream_path": "/elsewhere"}, {"set_headers": {"X-New": "1"}}],
+    ids=["upstream", "path", "fields"],
+)
+async def test_answer_of_an_endpoint_that_has_changed_is_not_given_again(settings: Any) -> None:
+    idempotency, origin = stage(), Origin()
+    await idempotency(asking(at=changed()), origin)
+    same = await idempotency(asking(at=changed()), origin)
+
+    assert (is_replay(same), origin.asked) == (True, 1)
+    assert not is_replay(await idempotency(asking(at=changed(**settings)), origin))
+
+
+async def test_answer_is_given_again_to_a_request_that_would_get_it_today() -> None:
+    idempotency, origin = stage(), Origin()
+    await idempotency(asking(at=changed(secret="old")), origin)
+    large = asking(at=changed(secret="new"), plan=Plan("narrow", "narrow", max_response_size=3))
+    again = asking(at=changed(secret="new"))
+
+    assert is_replay(await idempotency(again, origin))
+    assert again.outcome.replayed
+    unset = asking(at=changed(secret=" "))
+    assert (await refusal_of(idempotency, unset)).code == "secret_missing"
+    assert (await refusal_of(idempotency, large)).code == "upstream_invalid"
 
 
 async def test_refusal_of_a_filter_inside_is_not_kept() -> None:
