@@ -13,12 +13,13 @@ from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, RawHeaders, Response, problem
+from gateway.http.header_fields import HOP_BY_HOP, nominated
 from gateway.limits.contract import Concurrency, Standing
 from gateway.options import switch
 from gateway.problems import Rejected, internal
 from gateway.runtime import Runtime
 from gateway.transform import envelope
-from gateway.transform.request import HOP_BY_HOP, VIA
+from gateway.transform.request import VIA
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ _STRIPPED: Final = HOP_BY_HOP | frozenset(
 _LIMIT_FIELDS: Final = frozenset(
     b"ratelimit ratelimit-policy x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset".split()
 )
+_UPGRADE_REQUIRED: Final = 426
 _SANDBOX: Final = (
     (b"X-Content-Type-Options", b"nosniff"),
     (b"Content-Security-Policy", b"sandbox"),
@@ -58,7 +60,7 @@ class Respond:
         try:
             response = await proceed(exchange)
             if exchange.outcome.source == "upstream":
-                response.headers = self._kept(exchange, response.headers)
+                response.headers = self._kept(exchange, response.status, response.headers)
                 if exchange.endpoint.reshaped:
                     exchange.reached = "respond"
                     await envelope.reshape(exchange, response)
@@ -78,20 +80,20 @@ class Respond:
         self._add(exchange, response.headers)
         return response
 
-    def _kept(self, exchange: Exchange, headers: RawHeaders) -> RawHeaders:
+    def _kept(self, exchange: Exchange, status: int, headers: RawHeaders) -> RawHeaders:
         """The upstream's fields that the caller gets, in their order."""
         told = exchange.connector.definition
         stripped = _STRIPPED_TOO[told.pass_cookies, bool(exchange.limits), told.sandbox_responses]
-        kept = []
-        nominated: set[bytes] = set()
+        kept, ended = [], False
         for field in headers:
             lower = field[0].lower()
-            if lower not in stripped:
+            if lower not in stripped or (lower == b"upgrade" and status == _UPGRADE_REQUIRED):
                 kept.append(field)
             elif lower == b"connection" and field[1].lower() not in _USUAL:
-                nominated |= {part.strip().lower() for part in field[1].split(b",")}
-        if nominated:
-            return [field for field in kept if field[0].lower() not in nominated]
+                ended = True
+        if ended:
+            names = nominated(headers) - {b"upgrade"}
+            return [field for field in kept if field[0].lower() not in names]
         return kept
 
     def _add(self, exchange: Exchange, headers: RawHeaders) -> None:

@@ -9,14 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import formatdate
 from typing import Final
 
+from gateway.cache.fields import moment, targeted
 from gateway.exchange import Exchange, RawHeaders, Response
-from gateway.http.header_fields import TCHARS, Fields, joined, tokens, without
+from gateway.http.header_fields import (
+    HOP_BY_HOP,
+    TCHARS,
+    Fields,
+    joined,
+    nominated,
+    tokens,
+    without,
+)
 from gateway.http.pieces import is_event_stream
-from gateway.transform.request import HOP_BY_HOP
 
 Directives = Mapping[str, str]
 Selecting = tuple[tuple[bytes, str | None], ...]
@@ -67,17 +74,6 @@ def seconds(directive: str) -> int:
     """A delta-seconds that was checked; beyond 68 years it is that (RFC 9111 1.2.2)."""
     digits = directive.lstrip("0")
     return min(int(digits or 0), FOREVER_S) if len(digits) <= 10 else FOREVER_S
-
-
-def moment(date: str | None) -> float | None:
-    """A HTTP-date (RFC 9110 5.6.7) as Unix time; None when it isn't one."""
-    if date is None:
-        return None
-    try:
-        parsed = parsedate_to_datetime(date)
-    except (ValueError, IndexError, OverflowError):
-        return None
-    return parsed.replace(tzinfo=parsed.tzinfo or UTC).timestamp()
 
 
 @dataclass(slots=True)
@@ -140,9 +136,9 @@ def received(exchange: Exchange, status: int, headers: RawHeaders, asked_at: flo
 
     `asked_at` is when the upstream was asked; the age on arrival is that of RFC 9111 4.2.3.
     """
-    now, told = exchange.now(), directives(headers)
-    nominated = {name.encode("latin-1") for name in tokens(joined(headers, b"connection"))}
-    kept = without(headers, _OF_ONE_MESSAGE | nominated)
+    now, for_us = exchange.now(), targeted(joined(headers, b"cdn-cache-control"))
+    told = directives(headers) if for_us is None else for_us
+    kept = without(headers, _OF_ONE_MESSAGE | nominated(headers))
     date = moment(joined(headers, b"date"))
     if date is None:
         date = now
@@ -156,7 +152,7 @@ def received(exchange: Exchange, status: int, headers: RawHeaders, asked_at: flo
         kept,
         None if "*" in varying else selecting(exchange, varying),
         told,
-        _lifetime_s(exchange, status, headers, told, date),
+        _lifetime_s(exchange, status, None if for_us is not None else headers, told, date),
         now - age_s,
     )
 
@@ -171,13 +167,16 @@ def freshened(exchange: Exchange, old: Stored, headers: RawHeaders, asked_at: fl
 
 
 def _lifetime_s(
-    exchange: Exchange, status: int, headers: RawHeaders, told: Directives, date: float
+    exchange: Exchange, status: int, headers: RawHeaders | None, told: Directives, date: float
 ) -> float | None:
-    """How long an answer is fresh (RFC 9111 4.2.1); None when nobody says."""
+    """How long an answer is fresh (RFC 9111 4.2.1); None when nobody says.
+
+    An invalid `Expires` is in the past (RFC 9111 5.3). Without `headers` the directives alone count.
+    """
     for name in ("s-maxage", "max-age"):
         if name in told:
             return float(seconds(told[name]))
-    if (expires := joined(headers, b"expires")) is not None:
+    if headers is not None and (expires := joined(headers, b"expires")) is not None:
         return max((moment(expires) or 0.0) - date, 0.0)
     ttl_s = exchange.endpoint.definition.cache_ttl
     if ttl_s is not None and status in _LASTING and "no-cache" not in told:

@@ -13,6 +13,15 @@ from gateway.http.messages import RawHeaders
 
 Fields = Iterable[tuple[bytes, bytes]]
 
+HOP_BY_HOP: Final = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
+    b"transfer-encoding upgrade".split()
+)
+"""Fields that end at each connection (RFC 9110 7.6.1)."""
+_FOR_ALL: Final = frozenset(
+    b"age authorization cache-control date etag expires host last-modified location retry-after "
+    b"set-cookie vary www-authenticate".split()
+)
 TCHARS: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 """The characters of a token (RFC 9110 5.6.2) as a pattern: a name of a field, coding or directive."""
 is_token: Final = re.compile(TCHARS).fullmatch
@@ -34,6 +43,13 @@ def tokens(value: str | None) -> tuple[str, ...]:
 def without(fields: Fields, names: Collection[bytes]) -> RawHeaders:
     """The fields that have none of these names, in their order."""
     return [field for field in fields if field[0].lower() not in names]
+
+
+def nominated(fields: Fields) -> frozenset[bytes]:
+    """The fields that `Connection` says end here; those for all recipients never do (RFC 9110 7.6.1)."""
+    values = [value for name, value in fields if name.lower() == b"connection"]
+    names = {name.strip(b" \t").lower() for value in values for name in value.split(b",")}
+    return frozenset(n for n in names if n not in _FOR_ALL and not n.startswith(b"content-"))
 
 
 def vary_by(fields: RawHeaders, name: str) -> None:

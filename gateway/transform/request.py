@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlspli
 
 from gateway.exchange import Exchange, Outgoing, RawHeaders
 from gateway.http import forwarded
+from gateway.http.header_fields import HOP_BY_HOP, nominated
 from gateway.problems import Rejected, quoted
 from gateway.transform import auth as upstream_auth
 from gateway.transform import bodies
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 VIA: Final = (b"Via", b"1.1 service-gateway")
 _MOST_PASSES: Final = 3
 """How often a request may have come through gateways like this one: some stand behind another."""
-HOP_BY_HOP: Final = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
-    b"transfer-encoding upgrade".split()
-)
-"""Fields that end at each connection (RFC 9110 7.6.1)."""
 _OURS: Final = HOP_BY_HOP | frozenset(
     b"authorization content-length cookie expect forwarded host traceparent "
     b"x-api-key x-goog-api-key x-real-ip x-request-id x-team-id".split()
@@ -134,7 +130,7 @@ class Mapped:
         """The caller's fields that go on, in their order."""
         dropped = self.dropped
         if "connection" in exchange.headers:
-            dropped = dropped.union(_nominated(exchange.raw_headers))
+            dropped = dropped.union(nominated(exchange.raw_headers))
         return [
             (name, value)
             for name, value in exchange.raw_headers
@@ -159,13 +155,6 @@ class Mapped:
         if self.appended:
             parts.append(self.appended)
         return "&".join(parts)
-
-
-def _nominated(fields: Iterable[tuple[bytes, bytes]]) -> Iterable[bytes]:
-    """The fields that `Connection` says end here (RFC 9110 7.6.1)."""
-    for name, value in fields:
-        if name.lower() == b"connection":
-            yield from (option.strip().lower() for option in value.split(b","))
 
 
 def _is_alias(name: bytes, dropped: frozenset[bytes]) -> bool:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cache import rules as caching
-from gateway.cache.rules import Stored, directives, moment, seconds
+from gateway.cache.fields import moment
+from gateway.cache.rules import Stored, directives, seconds
 from gateway.exchange import Exchange, RawHeaders
 from tests.dataplane import connector, endpoint, exchange
 from tests.loopback import Fields
@@ -158,6 +159,16 @@ def test_any_text_is_a_date_or_none(text: str) -> None:
         ([("Expires", on(NOW + 90)), ("Date", on(NOW + 30))], None, 60),
         ([("Expires", on(NOW - 90))], 5, 0),
         ([("Expires", "0")], 5, 0),
+        ([("Expires", on(NOW + 90).replace("GMT", "UTC"))], 5, 0),
+        ([("Expires", on(NOW + 90)), ("Expires", on(NOW + 90))], 5, 0),
+        ([cc("max-age=60"), ("CDN-Cache-Control", "max-age=5")], None, 5),
+        ([cc("no-store"), ("CDN-Cache-Control", "max-age=5")], None, 5),
+        (
+            [cc("max-age=60"), ("Expires", on(NOW + 90)), ("CDN-Cache-Control", "must-revalidate")],
+            9,
+            9,
+        ),
+        ([cc("max-age=60"), ("CDN-Cache-Control", "max-age=5,")], None, 60),
         ([], None, None),
         ([], 5, 5),
         ([cc("must-revalidate")], 5, 5),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.http.header_fields import joined, tokens, vary_by, without
+from gateway.http.header_fields import joined, nominated, tokens, vary_by, without
 from gateway.http.messages import RawHeaders
 
 FIELDS = [(b"Vary", b"A"), (b"ETag", b'"x"'), (b"vARY", b"b, C"), (b"X-\xe9", b"\xff")]
@@ -49,3 +49,14 @@ def test_vary_is_extended_once(there: RawHeaders, added: bool) -> None:
     vary_by(fields, "Origin")
 
     assert fields == there + [(b"Vary", b"Origin")] * added
+
+
+def test_connection_names_what_ends_here_but_nothing_that_is_for_all() -> None:
+    fields = [
+        (b"CONNECTION", b"close,X-A ,"),
+        (b"x-a", b"1"),
+        (b"connection", b"Content-Type, x-B, vary"),
+    ]
+
+    assert nominated(fields) - {b""} == {b"close", b"x-a", b"x-b"}
+    assert nominated([]) == frozenset()

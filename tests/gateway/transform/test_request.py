@@ -221,6 +221,13 @@ def test_fields_that_connection_nominates_end_here(connection: list[bytes]) -> N
     assert passed(send(headers=[*headers, (b"X-Hop", b"1"), (b"X_Hop", b"1"), *kept])) == kept
 
 
+@pytest.mark.parametrize("name", [b"Content-Type", b"content-language", b"CACHE-CONTROL", b"Date"])
+def test_connection_takes_no_field_away_that_is_for_all(name: bytes) -> None:
+    headers = [(b"Connection", b"close, %b" % name.lower()), (name, b"a")]
+
+    assert passed(send(headers=headers)) == [(name, b"a")]
+
+
 def test_set_replaces_add_adds_and_remove_removes() -> None:
     endpoint = {
         "set_headers": {"X-Set": "set", "X-Key": "k-{{secrets.extra}}"},
