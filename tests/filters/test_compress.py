@@ -139,15 +139,53 @@ async def test_repeated_accept_encoding_is_one_list() -> None:
     assert named(response, "content-encoding") == ["gzip"]
 
 
-@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
-async def test_answers_without_a_body_have_no_coding(method: str, status: int) -> None:
+async def bodyless(
+    method: str, status: int, *fields: tuple[bytes, bytes], asked: Fields = (TAKES,)
+) -> Response:
     async def inner(_request: Exchange) -> Response:
-        return Response(status, [(b"Content-Type", b"text/plain"), (b"ETag", b'"a"')], b"", 5000)
+        return Response(status, list(fields), b"", 5000)
 
-    response = await stage()(asking(method), inner)
+    return await stage()(asking(method, *asked), inner)
 
-    assert named(response, "content-encoding") == []
-    assert (named(response, "etag"), response.length, response.body) == (['"a"'], 5000, b"")
+
+async def test_head_has_the_fields_of_its_get() -> None:
+    given = [(b"Content-Type", b"text/plain"), (b"ETag", b'"a"')]
+    whole = await stage()(asking(), answering(body=LONG, fields=[(n.decode(), v.decode()) for n, v in given]))  # fmt: skip
+    head = await bodyless("HEAD", 200, *given)
+
+    for name in ("ETag", "Vary", "Content-Encoding", "Content-Type"):
+        assert named(head, name) == named(whole, name) != []
+    assert (head.body, head.length) == (b"", None)
+    plain = await bodyless("HEAD", 200, *given, asked=[("Accept-Encoding", "br")])
+    assert (named(plain, "ETag"), named(plain, "Vary"), plain.length) == (['"a"'], ["Accept-Encoding"], 5000)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "asked", "tag", "vary"),
+    [
+        ([(b"Content-Type", b"text/plain")], [TAKES], 'W/"a"', ["Accept-Encoding"]),
+        ([(b"Content-Type", b"text/plain")], [("X", "y")], '"a"', ["Accept-Encoding"]),
+        ([(b"Content-Type", b"image/png")], [TAKES], '"a"', []),
+        ([(b"Cache-Control", b"no-transform")], [TAKES], '"a"', []),
+        ([], [TAKES, ("If-None-Match", 'W/"a"')], 'W/"a"', ["Accept-Encoding"]),
+        ([], [TAKES, ("If-None-Match", '"b", W/"a"')], 'W/"a"', ["Accept-Encoding"]),
+        ([], [TAKES, ("If-None-Match", '"a"')], '"a"', ["Accept-Encoding"]),
+        ([], [("If-None-Match", 'W/"a"')], '"a"', ["Accept-Encoding"]),
+    ],
+)  # fmt: skip
+async def test_304_has_the_tag_and_vary_of_its_200(
+    fields: list[tuple[bytes, bytes]], asked: Fields, tag: str, vary: list[str]
+) -> None:
+    response = await bodyless("GET", 304, *fields, (b"ETag", b'"a"'), asked=asked)
+
+    assert (named(response, "ETag"), named(response, "Vary")) == ([tag], vary)
+    assert named(response, "Content-Encoding") == []
+
+
+async def test_answer_without_content_has_no_coding() -> None:
+    response = await bodyless("GET", 204, (b"Content-Type", b"text/plain"), (b"ETag", b'"a"'))
+
+    assert (named(response, "Content-Encoding"), named(response, "ETag")) == ([], ['"a"'])
 
 
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
