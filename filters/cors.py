@@ -89,7 +89,8 @@ class Cors:
         origin = exchange.headers.get("origin")
         asks = "access-control-request-method" in exchange.headers
         if exchange.method == "OPTIONS" and origin is not None and asks:
-            return Response(204, self._fields([], origin, self._preflight))
+            own = [(b"X-Request-Id", exchange.request_id.encode("ascii"))]
+            return Response(204, self._fields(own, origin, self._preflight))
         try:
             response = await proceed(exchange)
         except Rejected as rejected:

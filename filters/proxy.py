@@ -8,13 +8,15 @@ goes away, the upstream request is dropped at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.http.wire import has_no_body
 from gateway.runtime import Runtime
 from gateway.server.tunnel import Tunnel
 from gateway.upstream.answer import Bounds
+
+_RESET: Final = 205
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Proxy:
                 tunnel = Tunnel(answer, exchange.body)
                 return Response(answer.status, answer.headers, tunnel.pieces(), tunnel=tunnel)
             return Response(answer.status, answer.headers, b"", answer.length)
+        if answer.status == _RESET:  # whatever the upstream thinks (RFC 9110 15.3.6)
+            return Response(answer.status, answer.headers)
         if answer.body is not None:
             return Response(answer.status, answer.headers, answer.body)
         return Response(answer.status, answer.headers, answer.pieces(), answer.length)

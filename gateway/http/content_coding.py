@@ -1,4 +1,4 @@
-"""The content coding gzip (RFC 9110 8.4.1.3): who takes it, and bodies that are coded as they pass.
+"""The content coding gzip (RFC 9110 8.4.1.3): who takes it, bodies that are coded as they pass, or decoded.
 
 zlib runs on the event loop, but never on more than 64 KiB at a time.
 """
@@ -41,6 +41,26 @@ async def gzipped(content: bytes, level: int) -> bytes:
     """The content in gzip, whole."""
     coder = zlib.compressobj(level, wbits=_GZIP_WINDOW)
     return await _coded(coder, content) + coder.flush()
+
+
+async def ungzipped(content: bytes, most_bytes: int) -> bytes | None:
+    """What was put into gzip; None when that is malformed, incomplete, or more than so many bytes."""
+    found, size, rest = [], 0, content
+    try:
+        while rest:  # one member after the other (RFC 1952 2.2)
+            coder = zlib.decompressobj(wbits=_GZIP_WINDOW)
+            while not coder.eof:
+                piece = coder.decompress(rest, _SLICE_BYTES)
+                rest = coder.unconsumed_tail
+                size += len(piece)
+                if size > most_bytes or (not piece and not rest and not coder.eof):
+                    return None
+                found.append(piece)
+                await asyncio.sleep(0)
+            rest = coder.unused_data
+    except zlib.error:
+        return None
+    return b"".join(found)
 
 
 class Gzipped:

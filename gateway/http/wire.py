@@ -10,8 +10,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from gateway.http.header_fields import TCHARS
-from gateway.http.messages import Outgoing, Response
+from gateway.http.header_fields import HOP_BY_HOP, TCHARS, nominated, without
+from gateway.http.messages import Outgoing, RawHeaders, Response
 from gateway.problems import Rejected
 
 _STATUS_LINES: Final = {
@@ -21,6 +21,11 @@ _STATUS_LINES: Final = {
 _NAMES: Final = re.compile(rf"{TCHARS}(?:\n{TCHARS})*".encode("ascii")).fullmatch
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _BODYLESS: Final = frozenset({204, 304})
+_RESET: Final = 205
+_UPGRADE_REQUIRED: Final = 426
+_UPGRADE: Final = b"Connection: Upgrade\r\n"
+_OURS: Final = HOP_BY_HOP | {b"content-length"}
+_HAS_OURS: Final = re.compile(rb"(?:\A|\n)(?:%b):" % b"|".join(sorted(_OURS))).search
 _CLOSE: Final = b"Connection: close\r\n"
 _FIELD: Final = b": ".join
 _LINES: Final = b"\r\n".join
@@ -64,9 +69,18 @@ def has_no_body(method: str, status: int) -> bool:
 
 
 def head(response: Response, date: bytes, framing: bytes, *, close: bool) -> bytes:
-    """The head of an answer; Date is added when the answer has none."""
+    """The head of an answer; Date is added when the answer has none.
+
+    How it is framed, and what ends at a connection, is for who owns the connection: what filters
+    say of it is left out (RFC 9110 7.6.1). A 426 says what to upgrade to (RFC 9110 15.5.22).
+    """
     fields = _LINES([*map(_FIELD, response.headers), b""])
     lower = fields.lower()
+    if _HAS_OURS(lower):
+        fields = _LINES([*map(_FIELD, _end_to_end(response)), b""])
+        lower = fields.lower()
+        if b"\nupgrade:" in b"\n" + lower:
+            framing += _UPGRADE
     dated = lower.startswith(b"date:") or b"\ndate:" in lower
     return b"".join(
         (
@@ -80,6 +94,14 @@ def head(response: Response, date: bytes, framing: bytes, *, close: bool) -> byt
     )
 
 
+def _end_to_end(response: Response) -> RawHeaders:
+    """The fields without those that are the connection's; a 426 keeps its Upgrade."""
+    headers, kept_too = response.headers, frozenset[bytes]()
+    if response.status == _UPGRADE_REQUIRED:
+        kept_too = frozenset({b"upgrade"})
+    return without(headers, (_OURS | nominated(headers)) - kept_too)
+
+
 def whole(response: Response, *, method: str, date: bytes, close: bool) -> bytes | None:
     """The whole message as one block; None when its body comes in pieces."""
     body, status = response.body, response.status
@@ -88,6 +110,8 @@ def whole(response: Response, *, method: str, date: bytes, close: bool) -> bytes
         if length is None or status == 204 or status < 200:
             return head(response, date, b"", close=close)
         return head(response, date, b"Content-Length: %d\r\n" % length, close=close)
+    if status == _RESET:  # no content, and framed so that the client knows it (RFC 9110 15.3.6)
+        return head(response, date, b"Content-Length: 0\r\n", close=close)
     if not isinstance(body, bytes):
         return None
     return head(response, date, b"Content-Length: %d\r\n" % len(body), close=close) + body

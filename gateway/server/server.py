@@ -255,6 +255,8 @@ class Server(web.Server):
         try:
             if block is None:
                 return await self._stream(inbound, response, date, close=close)
+            if not isinstance(response.body, bytes):
+                await give_up(response.body)
             transport = inbound.protocol.transport
             if close or len(block) > SMALL_BYTES or transport is None or transport.is_closing():
                 self.flush()

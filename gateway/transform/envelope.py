@@ -13,11 +13,15 @@ from typing import Any, Final
 import orjson
 
 from gateway.exchange import Exchange, RawHeaders, Response
+from gateway.http.content_coding import ungzipped
+from gateway.http.header_fields import without
 from gateway.model import FieldMap
 from gateway.problems import Rejected
 from gateway.transform.documents import NotJson
 
 _NOT_WHOLE: Final = frozenset({204, 205, 206, 304})
+_GZIP: Final = frozenset([b"gzip", b"x-gzip"])
+_READABLE: Final = _GZIP | {b"identity"}
 _OF_THE_BYTES: Final = frozenset(
     b"accept-ranges content-digest content-md5 digest etag last-modified repr-digest".split()
 )
@@ -27,7 +31,7 @@ _OF_THE_BYTES: Final = frozenset(
 async def reshape(exchange: Exchange, response: Response) -> None:
     """Map a JSON answer and put it into the envelope, as the endpoint says.
 
-    Event streams, binary, encoded, partial and bodyless answers pass as they are, and so does a
+    Gzip is unwrapped. Event streams, binary, otherwise encoded, partial and bodyless answers pass, and so does a
     body that says it is JSON and isn't. Only a success is mapped: of an upstream's error a map of
     something else would leave nothing. Raises Rejected `upstream_invalid` for what is too large.
     """
@@ -67,11 +71,23 @@ async def _json(exchange: Exchange, response: Response) -> bytes | None:
     media_type = names.get(b"content-type", b"").partition(b";")[0].strip().lower()
     is_json = media_type == b"application/json" or media_type.endswith(b"+json")
     bodyless = exchange.method == "HEAD" or response.status in _NOT_WHOLE
-    if not is_json or bodyless or b"content-encoding" in names:
+    coding = names.get(b"content-encoding", b"identity").strip().lower()
+    if not is_json or bodyless or coding not in _READABLE:
         return None
     if not isinstance(response.body, bytes):
         response.body, response.length = await _whole(exchange, response.body), None
+    if coding in _GZIP:
+        response.body = await _unwrapped(exchange, response.body)
+    response.headers = without(response.headers, {b"content-encoding"})
     return response.body
+
+
+async def _unwrapped(exchange: Exchange, body: bytes) -> bytes:
+    """The body of an answer in gzip, from an upstream that was asked for none."""
+    most = exchange.endpoint.most_response_bytes(exchange.caller.plan)
+    if (content := await ungzipped(body, most)) is None:
+        raise Rejected("upstream_invalid", f"The answer is not gzip of at most {most} bytes.")
+    return content
 
 
 async def _whole(exchange: Exchange, pieces: AsyncIterator[bytes]) -> bytes:

@@ -78,6 +78,7 @@ async def test_preflight_is_answered_here() -> None:
 
     assert (response.status, response.body) == (204, b"")
     assert fields(response.headers) == {
+        "x-request-id": "request-1",
         "vary": "Origin",
         "allow-origin": APP,
         "allow-methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
@@ -92,6 +93,7 @@ async def test_preflight_says_what_is_configured() -> None:
     response = await stage(APP, **options)(preflight(), unreachable)
 
     assert fields(response.headers) == {
+        "x-request-id": "request-1",
         "vary": "Origin",
         "allow-origin": APP,
         "allow-credentials": "true",
@@ -103,7 +105,10 @@ async def test_preflight_says_what_is_configured() -> None:
 async def test_preflight_of_another_origin_gets_no_permission() -> None:
     response = await stage(APP)(preflight("https://evil.example"), unreachable)
 
-    assert (response.status, fields(response.headers)) == (204, {"vary": "Origin"})
+    assert (response.status, fields(response.headers)) == (
+        204,
+        {"vary": "Origin", "x-request-id": "request-1"},
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,17 @@ async def test_answer_is_the_upstreams(runtime: Runtime, upstream: Upstream) -> 
     request.close()
 
 
+async def test_205_has_no_body_whatever_the_upstream_sends(
+    runtime: Runtime, upstream: Upstream
+) -> None:
+    upstream.script = saying(b"HTTP/1.1 205 Reset\r\nContent-Length: 2\r\n\r\nhi")
+    request = asking(upstream.url)
+    response = await Proxy(Options(), runtime)(request, unused)
+
+    assert (response.status, response.body, response.length) == (205, b"", None)
+    request.close()
+
+
 async def test_connection_is_free_for_the_next_when_the_exchange_is_over(
     runtime: Runtime, upstream: Upstream
 ) -> None:

@@ -121,6 +121,22 @@ async def test_fields_that_connection_names_are_not_passed_on(runtime: Runtime) 
     ]
 
 
+async def test_connection_takes_no_field_away_that_is_for_all(runtime: Runtime) -> None:
+    response = await stage(runtime)(
+        at(), answered(200, JSON, (b"Connection", b"content-type, date"))
+    )
+
+    assert values(response, "Content-Type") == [JSON[1]]
+
+
+@pytest.mark.parametrize(("status", "kept"), [(426, [b"websocket"]), (200, [])])
+async def test_426_keeps_its_upgrade(runtime: Runtime, status: int, kept: list[bytes]) -> None:
+    fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+    response = await stage(runtime)(at(), answered(status, *fields))
+
+    assert values(response, "Upgrade") == kept
+
+
 async def test_repeated_fields_and_their_order_are_kept(runtime: Runtime) -> None:
     fields = [(b"b", b"1"), (b"A", b"2"), (b"b", b"3"), (b"X-\xe9", b"\xff"), (b"A", b"2")]
     response = await stage(runtime)(at(), answered(200, *fields))
@@ -279,7 +295,7 @@ async def test_upstreams_error_is_wrapped_with_the_mapped_message(runtime: Runti
     [
         ("GET", 200, [(b"Content-Type", b"text/event-stream")], b"data: {}\n\n"),
         ("GET", 200, [(b"Content-Type", b"application/octet-stream")], b"{}"),
-        ("GET", 200, [JSON, (b"Content-Encoding", b"gzip")], b"\x1f\x8b"),
+        ("GET", 200, [JSON, (b"Content-Encoding", b"br")], b"\x1f\x8b"),
         ("GET", 200, [JSON], b"{not json"),
         ("GET", 200, [], b"{}"),
         ("GET", 204, [JSON], b""),

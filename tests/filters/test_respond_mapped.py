@@ -84,7 +84,7 @@ async def test_upstreams_error_is_not_mapped_away(runtime: Runtime) -> None:
     ("method", "status", "fields", "body"),
     [
         ("GET", 200, [(b"Content-Type", b"text/event-stream")], b"data: {}\n\n"),
-        ("GET", 200, [JSON, (b"Content-Encoding", b"gzip")], b"\x1f\x8b"),
+        ("GET", 200, [JSON, (b"Content-Encoding", b"br")], b"\x1f\x8b"),
         ("GET", 200, [JSON], b"{not json"),
         ("GET", 200, [JSON], b'{"user": {"name": "\\ud800"}}'),
         ("GET", 204, [JSON], b""),

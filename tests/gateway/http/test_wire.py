@@ -351,3 +351,31 @@ def test_messages_that_end_with_their_head_are_known(
     method: str, status: int, bodyless: bool
 ) -> None:
     assert has_no_body(method, status) is bodyless
+
+
+@pytest.mark.parametrize("body", [b"body", b""])
+def test_framing_and_what_is_the_connections_is_the_servers_alone(body: bytes) -> None:
+    said = [
+        (b"Content-Length", b"99"), (b"connection", b"x-own, Content-Type"), (b"Keep-Alive", b"1"),
+        (b"X-Own", b"1"), (b"Transfer-Encoding", b"chunked"), (b"UPGRADE", b"h2c"), (b"Trailer", b"x"),
+        (b"TE", b"x"), (b"Proxy-Connection", b"x"), (b"Content-Type", b"text/plain"),
+    ]  # fmt: skip
+    block = whole(Response(200, said, body), method="GET", date=DATE, close=False)
+
+    assert block == (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n" + DATE
+        + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )  # fmt: skip
+
+
+def test_426_says_what_to_upgrade_to() -> None:
+    said = [(b"Upgrade", b"websocket"), (b"Connection", b"upgrade, close")]
+    head, _, _ = written(Response(426, said, b"")).partition(b"\r\n\r\n")
+
+    assert b"\r\nUpgrade: websocket\r\n" in head
+    assert head.endswith(b"Content-Length: 0\r\nConnection: Upgrade")
+
+
+def test_205_has_no_body_whatever_it_is_given() -> None:
+    for body in (b"body", pieces(b"body")):
+        assert written(Response(205, [], body, 4)).endswith(b"Content-Length: 0\r\n\r\n")

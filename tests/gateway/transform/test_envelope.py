@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -148,7 +149,7 @@ async def test_fields_that_speak_of_the_bytes_are_taken_out_and_others_stay() ->
         pytest.param("GET", 200, [(b"Content-Type", b"text/html")], b"{}", id="text"),
         pytest.param("GET", 200, [(b"Content-Type", b"application/jsonl")], b"{}\n{}", id="lines"),
         pytest.param("GET", 200, [], b"{}", id="no type"),
-        pytest.param("GET", 200, [JSON, (b"Content-Encoding", b"gzip")], b"\x1f\x8b", id="encoded"),
+        pytest.param("GET", 200, [JSON, (b"Content-Encoding", b"br")], b"\x1f\x8b", id="encoded"),
         pytest.param("GET", 200, [JSON], b"", id="empty"),
         pytest.param("GET", 200, [JSON], b"{", id="half"),
         pytest.param("GET", 200, [JSON], b'{"a": NaN}', id="NaN"),
@@ -168,6 +169,32 @@ async def test_all_else_passes_as_it_is(
     await wrap(exchange(method), response)
 
     assert response == Response(status, headers, body, 7)
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"X-GZIP", b"identity"])
+async def test_gzip_that_nobody_asked_for_is_unwrapped(coding: bytes) -> None:
+    content = b'{"a": 1}'
+    body = (
+        content
+        if coding == b"identity"
+        else gzip.compress(content[:3]) + gzip.compress(content[3:])
+    )
+    document, response = await wrapped(pieces(body[:5], body[5:]), headers=[JSON, (b"Content-Encoding", coding)])  # fmt: skip
+
+    assert document["data"] == {"a": 1}
+    assert response.headers == [JSON]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{}", gzip.compress(b"{}")[:-9], gzip.compress(b"{}") + b"{}", gzip.compress(b" " * 101)],
+    ids=["plain", "half", "more", "large"],
+)
+async def test_gzip_that_is_none_or_too_large_is_refused(body: bytes) -> None:
+    with pytest.raises(Rejected) as caught:
+        await wrapped(body, headers=[JSON, (b"Content-Encoding", b"gzip")])
+
+    assert caught.value.code == "upstream_invalid"
 
 
 async def test_stream_that_is_not_json_is_not_read() -> None:
