@@ -193,4 +193,5 @@ def access_fields(exchange: Exchange, total_s: float) -> dict[str, Any]:
         "bytes_out": outcome.bytes_out,
         "client_address": exchange.client_address,
         "client_gone": outcome.client_gone,
+        "replayed": outcome.replayed,
     }

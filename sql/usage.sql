@@ -99,7 +99,7 @@ ORDER BY b.start;
 SELECT r.at, r.request_id, r.trace_id, r.connector_id, r.connector, r.endpoint, r.method,
     r.caller_type, r.caller_id, r.status, r.source, r.error_code, r.total_ms, r.upstream_ms,
     r.first_byte_ms, r.own_ms, r.bytes_in, r.bytes_out, r.attempts, r.cached, r.client_gone,
-    r.target, r.client_address
+    r.target, r.client_address, r.replayed
 FROM gateway_usage_record AS r
 WHERE r.team_id = $1
     AND r.at >= $2
@@ -142,7 +142,7 @@ LIMIT $7;
 SELECT r.at, r.request_id, r.trace_id, r.connector_id, r.connector, r.endpoint, r.method,
     r.caller_type, r.caller_id, r.status, r.source, r.error_code, r.total_ms, r.upstream_ms,
     r.first_byte_ms, r.own_ms, r.bytes_in, r.bytes_out, r.attempts, r.cached, r.client_gone,
-    r.target, r.client_address
+    r.target, r.client_address, r.replayed
 FROM gateway_usage_record AS r
 WHERE r.team_id = $1 AND r.request_id = $2
 ORDER BY r.at DESC

@@ -72,6 +72,7 @@ class RecordSchema(Wire):
     bytes_out = fields.Integer()
     attempts = fields.Integer()
     cached = Switch()
+    replayed = Switch()
     client_gone = Switch()
     target = fields.String()
     client_address = fields.String()

@@ -35,6 +35,7 @@ class UsageRecord(NamedTuple):
     client_gone: bool
     target: str
     client_address: str
+    replayed: bool
 
     @classmethod
     def of(cls, exchange: Exchange, total_s: float) -> UsageRecord:
@@ -66,6 +67,7 @@ class UsageRecord(NamedTuple):
             outcome.client_gone,
             outcome.target,
             exchange.client_address,
+            outcome.replayed,
         )
 
 

@@ -85,6 +85,7 @@ async def test_record_says_everything_about_the_exchange(stage: Usage, rows: Row
         "attempts": 2,
         "cached": False,
         "client_gone": False,
+        "replayed": False,
         "target": "127.0.0.1:9",
         "client_address": "192.0.2.1",
     }

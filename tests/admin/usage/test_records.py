@@ -41,6 +41,7 @@ async def test_record_tells_everything_that_is_kept(viewer: User, record: Record
         "attempts": 1,
         "cached": False,
         "clientGone": False,
+        "replayed": False,
         "target": "maps.example.com",
         "clientAddress": "192.0.2.1",
     }

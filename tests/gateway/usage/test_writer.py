@@ -46,7 +46,7 @@ def record(**fields: Any) -> UsageRecord:
         connector_id=None, connector="up", endpoint="e", method="GET", caller_type="user",
         caller_id="ana", status=200, source="upstream", error_code="", total_ms=1.0,
         upstream_ms=1.0, first_byte_ms=1.0, own_ms=1.0, bytes_in=0, bytes_out=0, attempts=1,
-        cached=False, client_gone=False, target="", client_address="",
+        cached=False, client_gone=False, target="", client_address="", replayed=False,
     )  # fmt: skip
     return usual._replace(**fields)
 
