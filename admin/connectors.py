@@ -296,7 +296,10 @@ async def withdraw(write: Write, row: Mapping[str, Any], status: str, action: st
     """Take a connector from callers, with a new status."""
     if await write.row(_WITHDRAW, row["id"], row["version"], status) is None:
         raise stale()
-    write.log(action, row["id"], {"status": [row["status"], status]})
+    difference: dict[str, Any] = {"status": [row["status"], status]}
+    if (version := row["published_version"]) is not None:
+        difference["publishedVersion"] = [version, None]
+    write.log(action, row["id"], difference)
 
 
 def shown(

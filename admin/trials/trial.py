@@ -188,9 +188,11 @@ class Trial:
             whole = compiled.base.path.rstrip("/") + health
             mapped = mapped.to(whole or "/")
         try:
+            _check(exchange)
             self._outgoing = exchange.outgoing = mapped.outgoing(exchange)
         except Rejected as rejected:
-            raise self._steps.fail("request", rejected.detail) from None
+            faults = [f"{fault.pointer}: {fault.detail}." for fault in rejected.errors]
+            raise self._steps.fail("request", " ".join([rejected.detail, *faults])) from None
         return exchange
 
     async def _send(self, probe: Probe, compiled: Connector, exchange: Exchange) -> None:
@@ -290,6 +292,16 @@ class Trial:
 def _first(compiled: Connector) -> Any:
     """The origin that is tried: of several the first of those whose turn comes first."""
     return min(compiled.destinations, key=lambda destination: destination.priority).url
+
+
+def _check(exchange: Exchange) -> None:
+    """Ask of the request what the endpoint asks of a caller's. Raises Rejected."""
+    rules, most = exchange.endpoint.rules, exchange.endpoint.definition.max_request_size
+    if most is not None:
+        exchange.body.limit(most)
+    rules.check_headers(exchange.headers)
+    if rules.need_body:
+        rules.check_body(exchange.body.arrived() or b"")
 
 
 def _hidden(row: Mapping[str, Any], asked: Asked, values: Mapping[str, str]) -> list[str]:

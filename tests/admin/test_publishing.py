@@ -180,6 +180,28 @@ async def test_archive_takes_a_connector_from_callers_and_restore_does_not_give_
     assert await snapshot(fetch) is None
 
 
+async def test_audit_tells_which_version_was_taken_from_callers(
+    admin: User, make_connector: Make, fetch: Fetch
+) -> None:
+    path = f"/connectors/{(await make_connector())['id']}"
+    for _ in range(2):
+        published = (await admin.post(f"{path}/publish")).json["publishedVersion"]
+        await admin.post(f"{path}/unpublish")
+    again = (await admin.post(f"{path}/publish")).json["publishedVersion"]
+    await admin.delete(path)
+    await admin.post(f"{path}/restore")
+
+    rows = await fetch(
+        "SELECT action, difference FROM audit_log WHERE action ~ 'unpublish|archive|restore' ORDER BY id"
+    )
+    told = [(row["action"], row["difference"]) for row in rows][1:]
+    assert told == [
+        ("connector.unpublish", {"status": ["published", "draft"], "publishedVersion": [published, None]}),
+        ("connector.archive", {"status": ["published", "archived"], "publishedVersion": [again, None]}),
+        ("connector.restore", {"status": ["archived", "draft"]}),
+    ]  # fmt: skip
+
+
 async def test_published_connector_keeps_its_slug(admin: User, make_connector: Make) -> None:
     await make_connector()
     await admin.post("/connectors/maps/publish")

@@ -173,3 +173,29 @@ async def test_viewer_tests_nothing(viewer: User, make_connector: Make) -> None:
 
     assert (await viewer.post("/connectors/maps/test")).status == 403
     assert (await viewer.post("/connectors/test", {})).status == 403
+
+
+@pytest.mark.parametrize(
+    ("rules", "request_", "said"),
+    [
+        ({"bodySchema": {"type": "object", "required": ["a"]}}, {"body": {"b": 1}}, "JSON Schema"),
+        ({"bodyBlacklist": ["drop"]}, {"bodyText": "drop it"}, "forbids"),
+        ({"requiredHeaders": ["X-Own"]}, {"body": {}}, "x-own"),
+        ({"mediaTypes": ["text/csv"]}, {"body": {}}, "text/csv"),
+        ({"maxRequestSize": 3}, {"bodyText": "1234"}, "at most 3 bytes"),
+    ],
+)
+async def test_request_that_the_endpoint_would_refuse_is_not_sent(
+    rules: dict[str, Any], request_: dict[str, Any], said: str, editor: User, upstream: Upstream
+) -> None:
+    asked = {"name": "ask", "method": "POST", "path": "/ask", **rules}
+    draft = {
+        "upstreamBaseUrl": upstream.url,
+        "endpoints": [asked],
+        "request": {"endpoint": "ask", **request_},
+    }
+    told = (await editor.post("/connectors/test", draft)).json
+
+    assert (told["ok"], told["steps"][-1]["name"], told["steps"][-1]["ok"]) == (False, "request", False)  # fmt: skip
+    assert said in told["steps"][-1]["detail"]
+    assert upstream.calls == []
