@@ -126,6 +126,11 @@ class EndpointSchema(Wire):
     rate_limit = count(0, MOST_COUNT, load_default=None)
     timeout = count(1, MOST_MS, "milliseconds", load_default=None)
     idle_timeout = count(1, MOST_MS, "milliseconds", load_default=None)
+    encoded_slashes = choice(
+        ("refuse", "allow"),
+        load_default="refuse",
+        metadata={"description": "Whether `:name*` may have `%2F`, which some upstreams decode."},
+    )
     max_request_size = count(0, MOST_BYTES, "bytes", load_default=None)
     max_response_size = count(0, MOST_BYTES, "bytes", load_default=None)
     required_headers = texts(text(128, rules=(header_name,)), 50)

@@ -7,6 +7,7 @@ on to an upstream; with `Max-Forwards: 0` it gets 204 and `Allow`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -52,7 +53,15 @@ class Resolve:
             raise
         exchange.endpoint = match.route
         exchange.params = match.params
+        if "%2" in exchange.path and match.route.definition.encoded_slashes != "allow":
+            _refuse_slashes(match.params.values())
         return await proceed(exchange)
+
+
+def _refuse_slashes(values: Iterable[str]) -> None:
+    """An upstream that decodes `%2F` would read another path, perhaps that of another endpoint."""
+    if any("%2F" in value for value in values):
+        raise Rejected("bad_request", "The path has an encoded slash, which the endpoint refuses.")
 
 
 def _is_for_us(exchange: Exchange) -> bool:

@@ -99,6 +99,7 @@ class EndpointDefinition:
     rate_limit: int | None = None
     timeout: int | None = None
     idle_timeout: int | None = None
+    encoded_slashes: str = "refuse"
     max_request_size: int | None = None
     max_response_size: int | None = None
     required_headers: tuple[str, ...] = ()

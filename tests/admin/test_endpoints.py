@@ -37,6 +37,7 @@ FULL = {
     "rateLimit": 5,
     "timeout": 1000,
     "idleTimeout": 2000,
+    "encodedSlashes": "allow",
     "maxRequestSize": 0,
     "maxResponseSize": 100,
     "requiredHeaders": ["x-needed"],

@@ -24,6 +24,7 @@ ENDPOINTS = (
     endpoint("GET", "/items/new", "new"),
     endpoint("POST", "/items", "create"),
     endpoint("GET", "/files/:path*", "file"),
+    endpoint("GET", "/keys/:path*", "key", encoded_slashes="allow"),
 )
 
 
@@ -49,7 +50,9 @@ async def stage(worker: Worker, rows: Rows) -> Resolve:
         ("GET", "/up/items/a%20b", "item", {"id": "a%20b"}),
         ("GET", "/up/items/%61", "item", {"id": "a"}),
         ("POST", "/up/items?dry=1", "create", {}),
-        ("GET", "/up/files/a/b%2Fc", "file", {"path": "a/b%2Fc"}),
+        ("GET", "/up/files/a/b%20c", "file", {"path": "a/b%20c"}),
+        ("GET", "/up/files/a%252Fb", "file", {"path": "a%252Fb"}),
+        ("GET", "/up/keys/a/b%2fc", "key", {"path": "a/b%2Fc"}),
     ],
 )
 async def test_most_specific_endpoint_is_found(
@@ -66,6 +69,8 @@ async def test_most_specific_endpoint_is_found(
     ("method", "path", "code"),
     [
         ("GET", "/up", "endpoint_not_found"),
+        ("GET", "/up/files/a/b%2Fc", "bad_request"),
+        ("GET", "/up/files/b%2fc", "bad_request"),
         ("GET", "/up/", "endpoint_not_found"),
         ("GET", "/up/nothing", "endpoint_not_found"),
         ("GET", "/up/items/a%2Fb", "bad_request"),

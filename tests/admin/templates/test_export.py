@@ -225,6 +225,7 @@ OPTIONAL = {
     "removeHeaders": st.lists(FIELD, max_size=2, unique=True),
     "responseMode": st.sampled_from(["raw", "envelope"]),
     "streamingEnabled": st.booleans(),
+    "encodedSlashes": st.sampled_from(["refuse", "allow"]),
     "rateLimit": COUNT,
     "timeout": st.integers(1, 3_600_000),
     "maxRequestSize": st.integers(0, 1 << 40),
