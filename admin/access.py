@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 import sql
 from admin.control import CONTROL, Control
 from admin.problems import REQUEST_ID
+from gateway.http.origin import SECURE_COOKIE, SESSION_COOKIE
 from gateway.identity import keys
 from gateway.identity.jwts import ROLES, Identity, TokenFault
 from gateway.problems import Rejected
@@ -36,7 +37,6 @@ EVERYONE: Final = "everyone"
 """The role of a route that needs no token: it is the way in."""
 NOBODY: Final = Identity("", {}, 0.0)
 
-COOKIE: Final = "gateway_session"
 CSRF: Final = "X-Gateway-CSRF"
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
@@ -56,8 +56,7 @@ async def authenticated(request: web.Request, handler: Handler) -> web.StreamRes
 
 async def _identity(request: web.Request) -> Identity:
     given = request.headers.getall("Authorization", [])
-    cookie = request.cookies.get(COOKIE, "")
-    if not given and cookie:
+    if not given and (cookie := _cookie(request)):
         return await _of_session(request, cookie)
     scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     token = token.strip()
@@ -70,6 +69,21 @@ async def _identity(request: web.Request) -> Identity:
         except TokenFault as fault:
             reason = str(fault)
     raise unauthenticated(request, reason)
+
+
+def _cookie(request: web.Request) -> str:
+    """The session's cookie; a browser that came by https has only the one that plain HTTP can't set."""
+    usual = "" if is_encrypted(request) else request.cookies.get(SESSION_COOKIE, "")
+    return request.cookies.get(SECURE_COOKIE, usual)
+
+
+def is_encrypted(request: web.Request) -> bool:
+    """True when the browser came by https, as far as it or the proxy in front says."""
+    return (
+        request.secure
+        or request.headers.get("Origin", "").startswith("https://")
+        or request.headers.get("X-Forwarded-Proto", "").strip().lower() == "https"
+    )
 
 
 async def _of_session(request: web.Request, cookie: str) -> Identity:

@@ -20,6 +20,7 @@ from admin.fields import Wire, text
 from admin.routes import Operation, Resource, Route
 from admin.writes import Write
 from gateway.clock import utc_now
+from gateway.http.origin import SECURE_COOKIE, SESSION_COOKIE
 from gateway.identity.jwts import TokenFault
 from gateway.ids import uuid7
 
@@ -100,17 +101,10 @@ def _cookie(request: web.Request, value: str, expires_at: float) -> str:
     prefix a proxy adds (RFC 6265 5.1.4): it is not sent with calls of the data plane.
     """
     left_s = max(0, int(expires_at - utc_now().timestamp()))
-    secure = "; Secure" if _is_encrypted(request) else ""
-    return f"{access.COOKIE}={value}; Max-Age={left_s}; HttpOnly; SameSite=Strict{secure}"
-
-
-def _is_encrypted(request: web.Request) -> bool:
-    """True when the browser came by https, as far as it or the proxy in front says."""
-    return (
-        request.secure
-        or request.headers.get("Origin", "").startswith("https://")
-        or request.headers.get("X-Forwarded-Proto", "").strip().lower() == "https"
-    )
+    name, secure = SESSION_COOKIE, ""
+    if access.is_encrypted(request):
+        name, secure = SECURE_COOKIE, "; Secure"
+    return f"{name}={value}; Max-Age={left_s}; HttpOnly; SameSite=Strict{secure}"
 
 
 RESOURCE: Final = Resource(

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, RawHeaders, Response, problem
 from gateway.http.header_fields import HOP_BY_HOP, nominated
+from gateway.http.origin import ACTING, CHALLENGE, PROXY_ORDERS, REMAPPED, is_session
 from gateway.limits.contract import Concurrency, Standing
 from gateway.options import switch
 from gateway.problems import Rejected, internal
@@ -23,10 +24,7 @@ from gateway.transform.request import VIA
 
 log = logging.getLogger(__name__)
 
-_STRIPPED: Final = HOP_BY_HOP | frozenset(
-    b"clear-site-data content-length server service-worker-allowed strict-transport-security "
-    b"x-request-id".split()
-)
+_STRIPPED: Final = HOP_BY_HOP | ACTING | {CHALLENGE, b"content-length", b"server", b"x-request-id"}
 _LIMIT_FIELDS: Final = frozenset(
     b"ratelimit ratelimit-policy x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset".split()
 )
@@ -88,7 +86,10 @@ class Respond:
         for field in headers:
             lower = field[0].lower()
             if lower not in stripped or (lower == b"upgrade" and status == _UPGRADE_REQUIRED):
-                kept.append(field)
+                if not lower.startswith(PROXY_ORDERS) and not _signs_in(lower, field[1]):
+                    kept.append(field)
+            elif lower == CHALLENGE:
+                kept.append((REMAPPED, field[1]))
             elif lower == b"connection" and field[1].lower() not in _USUAL:
                 ended = True
         if ended:
@@ -106,6 +107,11 @@ class Respond:
             headers += _limit_fields(exchange.limits, legacy=self._options.legacy_limit_headers)
         if self._options.server_timing:
             headers.append((b"Server-Timing", _timing(exchange)))
+
+
+def _signs_in(name: bytes, value: bytes) -> bool:
+    """True for a field that sets the cookie of the admin UI's session."""
+    return name == b"set-cookie" and is_session(value)
 
 
 _STRIPPED_TOO: Final = {

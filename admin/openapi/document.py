@@ -16,9 +16,10 @@ import orjson
 from aiohttp import web
 from marshmallow import fields
 
-from admin.access import ANYONE, COOKIE, CSRF, EVERYONE
+from admin.access import ANYONE, CSRF, EVERYONE
 from admin.openapi.json_schemas import Components
 from admin.routes import Resource, Route, Shape
+from gateway.http.origin import SECURE_COOKIE, SESSION_COOKIE
 from gateway.problems import DOCUMENTATION, KINDS, MEDIA_TYPE, SCHEMA
 
 DESCRIPTION: Final[web.AppKey[Callable[[], bytes]]] = web.AppKey("description")
@@ -84,8 +85,9 @@ _SECURITY: Final = {
     "session": {
         "type": "apiKey",
         "in": "cookie",
-        "name": COOKIE,
-        "description": f"The admin UI's own; writes need a request of the same origin, or {CSRF}.",
+        "name": SESSION_COOKIE,
+        "description": f"The admin UI's own, {SECURE_COOKIE} under https; "
+        f"writes need a request of the same origin, or {CSRF}.",
     },
 }
 _NEEDS: Final = {EVERYONE: "No token is needed.", ANYONE: "Any valid token will do."}

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlspli
 from gateway.exchange import Exchange, Outgoing, RawHeaders
 from gateway.http import forwarded
 from gateway.http.header_fields import HOP_BY_HOP, nominated
+from gateway.http.origin import without_session
 from gateway.problems import Rejected, quoted
 from gateway.transform import auth as upstream_auth
 from gateway.transform import bodies
@@ -131,13 +132,16 @@ class Mapped:
         dropped = self.dropped
         if "connection" in exchange.headers:
             dropped = dropped.union(nominated(exchange.raw_headers))
-        return [
+        passed = [
             (name, value)
             for name, value in exchange.raw_headers
             if (lower := name.lower()) not in dropped
             and not lower.startswith(_FORWARDED)
             and (b"_" not in lower or not _is_alias(lower, dropped))
         ]
+        if "cookie" in exchange.headers and b"cookie" not in dropped:
+            return without_session(passed)
+        return passed
 
     def _query(self, exchange: Exchange) -> str:
         query = exchange.query

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
-from admin.access import COOKIE, CSRF
+from admin.access import CSRF
 from admin.api import application
 from admin.control import Control
+from gateway.http.origin import SECURE_COOKIE, SESSION_COOKIE
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from gateway.secrets.rotation import rotate
 from gateway.secrets.vault import MasterKey, Vault
@@ -29,13 +30,13 @@ class Browser:
     cookie: str
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        sent = {"Cookie": f"{COOKIE}={self.cookie}", "x-team-id": "red"}
+        sent = {"Cookie": f"{SESSION_COOKIE}={self.cookie}", "x-team-id": "red"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         return await read(await self.http.request(method, BASE + path, json=body, headers=sent))
 
 
 def cookie_of(answer: Answer) -> Morsel[str]:
-    return SimpleCookie(answer.headers["Set-Cookie"])[COOKIE]
+    return SimpleCookie(answer.headers["Set-Cookie"])[SESSION_COOKIE]
 
 
 async def sign_in(http: TestClient[Any, Any], token: str, **headers: str) -> Answer:
@@ -74,7 +75,18 @@ async def test_token_becomes_a_cookie_that_scripts_and_other_sites_do_not_get(
 async def test_cookie_of_https_is_for_https_alone(
     headers: dict[str, str], http: TestClient[Any, Any], token: Tokened
 ) -> None:
-    assert cookie_of(await sign_in(http, token({"red": "admin"}), **headers))["secure"]
+    answer = await sign_in(http, token({"red": "admin"}), **headers)
+    [(name, cookie)] = SimpleCookie(answer.headers["Set-Cookie"]).items()
+
+    assert (name, cookie["secure"]) == (SECURE_COOKIE, True)
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    for named, status in ((SECURE_COOKIE, 200), (SESSION_COOKIE, 401)):
+        asked = await http.get(BASE + "/me", headers={"Cookie": f"{named}={cookie.value}"} | sent)
+        assert asked.status == status
+    signed_out = await http.delete(
+        BASE + "/session", headers={"Cookie": f"{SECURE_COOKIE}={cookie.value}", CSRF: "1"} | sent
+    )
+    assert signed_out.headers["Set-Cookie"].startswith(f"{SECURE_COOKIE}=; Max-Age=0; ")
 
 
 async def test_cookie_opens_what_its_token_opens(browser: Browser) -> None:

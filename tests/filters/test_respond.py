@@ -100,7 +100,8 @@ async def test_upstreams_own_time_is_told_and_can_be_kept_back(runtime: Runtime)
         *("Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "TE", "Trailer"),
         *("Transfer-Encoding", "Upgrade", "Server", "Set-Cookie", "Service-Worker-Allowed"),
         *("Clear-Site-Data", "Strict-Transport-Security", "X-Content-Type-Options"),
-        *("X-Request-Id", "Content-Length"),
+        *("X-Request-Id", "Content-Length", "NEL", "Alt-Svc", "Refresh", "X-Accel-Redirect"),
+        "WWW-Authenticate",
     ],
 )
 async def test_upstreams_field_is_not_passed_on(runtime: Runtime, name: str) -> None:
