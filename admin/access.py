@@ -19,7 +19,7 @@ from admin.control import CONTROL, Control
 from admin.problems import REQUEST_ID
 from gateway.http.origin import SECURE_COOKIE, SESSION_COOKIE
 from gateway.identity import keys
-from gateway.identity.jwts import ROLES, Identity, TokenFault
+from gateway.identity.jwts import ROLES, Identity, KeysAway, TokenFault
 from gateway.problems import Rejected
 from gateway.secrets.vault import Sealed, VaultFault
 
@@ -66,6 +66,8 @@ async def _identity(request: web.Request) -> Identity:
     elif scheme.lower() == "bearer" and token and token.isascii():
         try:
             return await request.app[CONTROL].tokens.verify(token)
+        except KeysAway as away:
+            raise away.refusal() from None
         except TokenFault as fault:
             reason = str(fault)
     raise unauthenticated(request, reason)
@@ -96,6 +98,8 @@ async def _of_session(request: web.Request, cookie: str) -> Identity:
     try:
         session_id, token = await _session(request.app[CONTROL], cookie)
         identity = await request.app[CONTROL].tokens.verify(token)
+    except KeysAway as away:
+        raise away.refusal() from None
     except (LookupError, VaultFault, TokenFault) as fault:
         raise unauthenticated(request, f"a session: {fault}") from None
     request[SESSION] = session_id

@@ -21,7 +21,7 @@ from admin.routes import Operation, Resource, Route
 from admin.writes import Write
 from gateway.clock import utc_now
 from gateway.http.origin import SECURE_COOKIE, SESSION_COOKIE
-from gateway.identity.jwts import TokenFault
+from gateway.identity.jwts import KeysAway, TokenFault
 from gateway.ids import uuid7
 
 _OPEN: Final = sql.query("sessions.open")
@@ -46,6 +46,8 @@ async def create(call: Call) -> web.Response:
     token = _SIGN_IN.load(await call.body())["token"].strip()
     try:
         identity = await call.control.tokens.verify(token)
+    except KeysAway as away:
+        raise away.refusal() from None
     except TokenFault as fault:
         raise access.unauthenticated(call.request, str(fault)) from None
     team, role = access.membership(identity, None, access.ANYONE)

@@ -6,7 +6,8 @@ An Authorization that is for the upstream, no key and no token of ours, stands b
 
 Answers 401 `unauthenticated`, with one text for every reason, and 403 `forbidden` when a user asks
 for a team that the token does not hold. Who fails too often from one address gets 429 `rate_limited`
-instead of 401; a good credential from there still works, as it may be a neighbour's.
+instead of 401; a good credential from there still works, as it may be a neighbour's. While the keys that
+tokens are signed with can't be fetched, an unknown one is 503 `store_unavailable`, and no failure.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.identity import keys
-from gateway.identity.jwts import TokenFault
+from gateway.identity.jwts import KeysAway, TokenFault
 from gateway.limits.contract import Rate
 from gateway.model import Caller
 from gateway.networks import site_of
@@ -127,7 +128,9 @@ class Authenticate:
             scheme, _, credential = field.partition(" ")
             if scheme.lower() == "bearer" and credential:
                 return credential.strip()
-            return self._key_beside(headers, spare)
+            if beside := self._key_beside(headers, spare):
+                return beside
+            raise refused()
         for name in self._key_headers:
             if value := headers.get(name):
                 return value
@@ -136,13 +139,11 @@ class Authenticate:
         raise refused()
 
     def _key_beside(self, headers: Mapping[str, str], spare: str) -> str:
-        """The gateway key of a request whose Authorization is not for us."""
+        """The gateway key of a request whose Authorization is not for us; empty without one."""
         for name in self._key_headers:
             if (value := headers.get(name, "")).startswith(keys.PREFIX):
                 return value
-        if spare.startswith(keys.PREFIX):
-            return spare
-        raise refused()
+        return spare if spare.startswith(keys.PREFIX) else ""
 
     async def _by_key(self, value: str) -> Caller:
         parsed = keys.parse(value)
@@ -169,7 +170,9 @@ class Authenticate:
             identity = await self._tokens.verify(token)
         except TokenFault as fault:
             log.debug("token refused", extra={"reason": str(fault)})
-            return await self._by_key(self._key_beside(exchange.headers, spare))
+            if beside := self._key_beside(exchange.headers, spare):
+                return await self._by_key(beside)
+            raise (fault.refusal() if isinstance(fault, KeysAway) else refused()) from None
         team = exchange.headers.get("x-team-id", "")
         if not team and len(identity.teams) == 1:
             team = next(iter(identity.teams))

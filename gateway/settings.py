@@ -159,6 +159,10 @@ class AuthSettings:
     role_claim: str = text(
         "role", "The claim with the role when teams are a list: viewer, editor or admin."
     )
+    token_type: str = text(
+        "",
+        "What `typ` in a token's header must be, such as at+jwt (RFC 9068); empty: anything.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,11 @@
 """JSON Web Tokens (RFC 7519, RFC 8725): verified with configured keys, and minted for admins.
 
-Which algorithms count is configuration, never the token's word. Keys of a JWKS URL are fetched on
-an unknown `kid`, at most every 30 s, and kept when the issuer is away.
+Which algorithms count is configuration, never the token's word.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,27 +15,28 @@ import jwt
 import orjson
 
 from gateway.clock import Clock, SystemClock
+from gateway.identity.key_sets import KeysAway, KeySet, PublishedKey, TokenFault
 from gateway.recent import Recent
+from gateway.tasks import Tasks
 
-log = logging.getLogger(__name__)
+__all__ = [
+    "ALGORITHMS", "HMAC", "ROLES", "Identity", "KeysAway", "TokenFault", "TokenRules", "Tokens", "TrustedKey", "check_key",
+]  # fmt: skip
 
 ROLES: Final = ("viewer", "editor", "admin")
 HMAC: Final = frozenset({"HS256", "HS384", "HS512"})
 ASYMMETRIC: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"})
 ALGORITHMS: Final = tuple(sorted(HMAC | ASYMMETRIC))
 _REQUIRED: Final = ["exp", "iat", "sub", "iss", "aud"]
-_REFETCH_S: Final = 30.0
 _BELIEVED_S: Final = 300.0
 """How long a verified token is not verified again: its key may be withdrawn meanwhile."""
-_MOST_AGE_S: Final = 600.0
-"""How long keys are believed without asking again: a withdrawn one is refused after that."""
 _CACHED_BYTES: Final = 16 << 20
 _IDENTITY_BYTES: Final = 256
+_MOST_NAME_BYTES: Final = 512
+"""How long the name of a user or a team may be: it is in indexes of the database."""
+_MALFORMED: Final = (jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError)
+"""What a token can bring about that is not made as it should be."""
 _SYSTEM_CLOCK: Final = SystemClock()
-
-
-class TokenFault(Exception):
-    """A token that is not accepted. The text is for the log; callers all get the same 401."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +69,8 @@ class TokenRules:
     user_claim: str = "sub"
     teams_claim: str = "teams"
     role_claim: str = "role"
-
-
-@dataclass(slots=True)
-class _KeySet:
-    """The keys last seen at a JWKS URL: algorithm, id, key."""
-
-    keys: list[tuple[str, str, Any]] = field(default_factory=list)
-    fetched_at: float = float("-inf")
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def fitting(self, algorithm: str, kid: Any) -> list[Any]:
-        """The keys for an algorithm, all of them when the token names none."""
-        return [k for alg, name, k in self.keys if alg == algorithm and (not kid or name == kid)]
+    token_type: str = ""
+    """What `typ` must be, such as `at+jwt` (RFC 9068 4); empty: anything."""
 
 
 class Tokens:
@@ -100,8 +87,13 @@ class Tokens:
         self._keys = list(keys)
         self._fetch = fetch
         self._clock = clock
-        self._sets = {key.jwks_url: _KeySet() for key in keys if key.jwks_url}
         self._verified: Recent[bytes, tuple[Identity, float]] = Recent(_CACHED_BYTES)
+        self._tasks = Tasks()
+        self._sets = {
+            url: KeySet(url, self._published, self._verified.clear, clock, self._tasks)
+            for url in dict.fromkeys(key.jwks_url for key in keys)
+            if url
+        }
 
     async def verify(self, token: str) -> Identity:
         """Who this token speaks for. Raises TokenFault."""
@@ -117,13 +109,20 @@ class Tokens:
         self._verified.put(digest, (identity, now), _size(identity))
         return identity
 
+    async def close(self) -> None:
+        """Fetch no more keys."""
+        await self._tasks.stop()
+
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
             header = jwt.get_unverified_header(token)
-        except (jwt.PyJWTError, UnicodeError) as error:
+        except _MALFORMED as error:
             raise TokenFault(str(error)) from None
-        fault = "no key for this token"
-        for algorithm, key in await self._candidates(header.get("alg"), header.get("kid")):
+        wanted = _media_type(self._rules.token_type)
+        if wanted and _media_type(header.get("typ")) != wanted:
+            raise TokenFault("the token is of another type")
+        candidates, fault = await self._candidates(header.get("alg"), header.get("kid"))
+        for algorithm, key in candidates:
             try:
                 return jwt.decode(
                     token,
@@ -134,54 +133,51 @@ class Tokens:
                     leeway=self._rules.leeway_s,
                     options={"require": _REQUIRED, "enforce_minimum_key_length": True},
                 )
-            except jwt.PyJWTError as error:
-                fault = str(error)
-        raise TokenFault(fault)
+            except _MALFORMED as error:
+                fault = fault if isinstance(fault, KeysAway) else TokenFault(str(error))
+        raise fault
 
-    async def _candidates(self, algorithm: Any, kid: Any) -> list[tuple[str, Any]]:
-        """The configured keys whose algorithm and id fit the token's header."""
-        found: list[tuple[str, Any]] = []
-        for key in self._keys:
-            if key.algorithm != algorithm:
-                continue
-            if key.jwks_url:
-                found += [(key.algorithm, k) for k in await self._from_set(key, kid)]
-            elif not key.kid or not kid or key.kid == kid:
-                found.append((key.algorithm, key.key))
-        return found
+    async def _candidates(
+        self, algorithm: Any, kid: Any
+    ) -> tuple[list[tuple[str, Any]], TokenFault]:
+        """The keys whose algorithm and id fit the token's header, and its fault when none is its own."""
+        fitting = [key for key in self._keys if key.algorithm == algorithm]
+        found = [
+            key.key
+            for key in fitting
+            if not key.jwks_url and (not key.kid or not kid or key.kid == kid)
+        ]
+        sets = [self._sets[key.jwks_url] for key in fitting if key.jwks_url]
+        held = [key for published in sets for key in published.held(algorithm, kid)]
+        fault = TokenFault("no key for this token")
+        if not held or not kid:
+            held = []
+            for published in sets:
+                try:
+                    held += await published.fitting(algorithm, kid)
+                except KeysAway as away:
+                    fault = away
+        return [(algorithm, key) for key in (*found, *held)], fault
 
-    async def _from_set(self, key: TrustedKey, kid: Any) -> list[Any]:
-        known = self._sets[key.jwks_url]
-        age_s = self._clock.monotonic() - known.fetched_at
-        if age_s > _MOST_AGE_S or not known.fitting(key.algorithm, kid):
-            async with known.lock:
-                age_s = self._clock.monotonic() - known.fetched_at
-                unknown = age_s > _REFETCH_S and not known.fitting(key.algorithm, kid)
-                if unknown or age_s > _MOST_AGE_S:
-                    known.fetched_at = self._clock.monotonic()
-                    await self._refetch(key.jwks_url, known)
-        return known.fitting(key.algorithm, kid)
-
-    async def _refetch(self, url: str, known: _KeySet) -> None:
+    async def _published(self, url: str) -> list[PublishedKey]:
+        """The keys at an address that can be used. Raises whatever goes wrong."""
         if self._fetch is None:
-            raise TokenFault("no way to fetch a JWKS")
+            raise LookupError("there is no way to fetch keys")
         algorithms = {key.algorithm for key in self._keys if key.jwks_url == url}
-        try:
-            entries = orjson.loads(await self._fetch(url))["keys"]
-            fresh = [
-                (algorithm, str(entry.get("kid", "")), key)
-                for entry in entries
-                for algorithm in algorithms
-                if (key := _key_of(entry, algorithm)) is not None
-            ]
-        except Exception:  # whatever an issuer answers, the keys that we have stay
-            log.warning("could not fetch the JWKS", exc_info=True, extra={"url": url})
-            return
-        known.keys = fresh
+        return [
+            PublishedKey(algorithm, str(entry.get("kid", "")), key)
+            for entry in orjson.loads(await self._fetch(url))["keys"]
+            for algorithm in sorted(algorithms)
+            if (key := _key_of(entry, algorithm)) is not None
+        ]
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity:
         rules = self._rules
-        if float(claims["exp"]) - float(claims["iat"]) > rules.longest_life_s:
+        try:
+            expires_at, issued_at = float(claims["exp"]), float(claims["iat"])
+        except _MALFORMED as error:
+            raise TokenFault(str(error)) from None
+        if not expires_at - issued_at <= rules.longest_life_s:
             raise TokenFault("the token lives longer than is allowed")
         user, teams = claims.get(rules.user_claim), claims.get(rules.teams_claim)
         role = claims.get(rules.role_claim, "viewer")
@@ -189,9 +185,11 @@ class Tokens:
             teams = dict.fromkeys(teams, role)
         if not isinstance(user, str) or not user or not isinstance(teams, dict):
             raise TokenFault("the token names no user or no teams")
+        if not all(map(_can_be_kept, (user, *teams))):
+            raise TokenFault("the token has a user or a team that can't be kept")
         if any(granted not in ROLES for granted in teams.values()):
             raise TokenFault("the token grants an unknown role")
-        return Identity(user, teams, float(claims["exp"]))
+        return Identity(user, teams, expires_at)
 
     def mint(self, *, team: str, role: str, user: str, life_s: float) -> str:
         """A token for one team, signed with the first HMAC key. Raises TokenFault without one."""
@@ -214,7 +212,7 @@ class Tokens:
             self._rules.user_claim: user,
             self._rules.teams_claim: {team: role},
         }
-        headers = {"kid": key.kid} if key.kid else None
+        headers = {"typ": self._rules.token_type or "JWT"} | ({"kid": key.kid} if key.kid else {})
         return jwt.encode(claims, key.key, algorithm=key.algorithm, headers=headers)
 
 
@@ -226,8 +224,11 @@ def _size(identity: Identity) -> int:
 
 
 def _key_of(entry: Any, algorithm: str) -> Any:
-    """The key of a JWK; None when it is not one for this algorithm (RFC 7517 5)."""
+    """The key of a JWK; None when it is not one for this algorithm (RFC 7517 4, 5)."""
     if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
+        return None
+    operations = entry.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
         return None
     if entry.get("kty") == "oct" or entry.get("alg", algorithm) != algorithm:
         return None
@@ -235,6 +236,19 @@ def _key_of(entry: Any, algorithm: str) -> Any:
         return jwt.PyJWK(entry, algorithm).key
     except (jwt.PyJWTError, ValueError, TypeError):
         return None
+
+
+def _media_type(typ: Any) -> str:
+    """What `typ` says, without what may be left out of it (RFC 7515 4.1.9)."""
+    return typ.lower().removeprefix("application/") if isinstance(typ, str) else ""
+
+
+def _can_be_kept(name: str) -> bool:
+    """True for a name that the database takes: no NUL, no half of a surrogate pair, not too long."""
+    try:
+        return "\0" not in name and len(name.encode()) <= _MOST_NAME_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def check_key(algorithm: str, key: str) -> None:

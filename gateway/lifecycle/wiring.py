@@ -93,6 +93,7 @@ def tokens_of(settings: Settings, data: Path, upstreams: Upstreams | None = None
         auth.user_claim,
         auth.teams_claim,
         auth.role_claim,
+        auth.token_type,
     )
     keys = [
         TrustedKey(key.algorithm, key.secret or key.public_key or "", key.jwks_url or "", key.kid)
@@ -187,6 +188,7 @@ async def worker(
     finally:
         await tasks.stop()
         await health.close()
+        await tokens.close()
         await upstreams.close()
         await usage.close(_FLUSH_PATIENCE_S)
         await directory.close()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
 
 from admin.access import allows
+from admin.api import application
+from admin.control import Control
+from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
 from tests.admin.client import BASE, Tokened, User, read
 
 
@@ -25,6 +29,26 @@ async def test_other_credentials_get_the_same_refusal(header: str, cut_off: User
 
 async def test_expired_token_is_refused(http: TestClient[Any, Any], token: Tokened) -> None:
     assert (await User(http, token({"red": "admin"}, life_s=-60), "red").get("/me")).status == 401
+
+
+async def test_keys_that_cannot_be_fetched_are_no_fault_of_the_token(
+    control: Control, aiohttp_client: Any, token: Tokened
+) -> None:
+    async def fetch(_url: str) -> bytes:
+        raise ConnectionError
+
+    keys = [TrustedKey("HS256", jwks_url="https://issuer.test")]
+    tokens = Tokens(TokenRules("tests", "service-gateway"), keys, fetch)
+    http = await aiohttp_client(application(replace(control, tokens=tokens)))
+    signed = token({"red": "admin"})
+
+    for asked in (
+        http.get(BASE + "/me", headers={"Authorization": f"Bearer {signed}"}),
+        http.post(BASE + "/session", json={"token": signed}),
+    ):
+        answer = await read(await asked)
+        assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
+        assert int(answer.headers["Retry-After"]) >= 1
 
 
 async def test_two_credentials_are_refused(http: TestClient[Any, Any], token: Tokened) -> None:

@@ -253,6 +253,29 @@ def offering(*subprotocols: str) -> Exchange:
     return asking(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
 
 
+async def test_keys_that_cannot_be_fetched_are_503_and_no_failure_and_a_key_beside_counts(
+    worker: Worker, rows: Rows
+) -> None:
+    async def fetch(_url: str) -> bytes:
+        raise ConnectionError
+
+    tokens = Tokens(
+        TokenRules("tests", "gateway"), [TrustedKey("HS256", jwks_url="https://a.test")], fetch
+    )
+    filter_ = stage(dataclasses.replace(worker.runtime, tokens=tokens), failures_per_minute=1)
+    fields = [("Authorization", f"Bearer {token()}")]
+    for _ in range(3):
+        refused = await refusal_of(filter_, exchange(fields=fields))
+        assert (refused.code, refused.status) == ("store_unavailable", 503)
+        assert refused.headers == [(b"Retry-After", b"1")]
+
+    key = await rows.key()
+    beside = exchange(fields=[*fields, ("X-API-Key", key)])
+    await filter_(beside, answering())
+    assert beside.caller.name == key[3:11]
+    assert (await refusal_of(filter_, exchange())).code == "unauthenticated"
+
+
 async def test_credential_may_be_a_subprotocol(trusting: Runtime, rows: Rows) -> None:
     for credential in (await rows.key(), token()):
         request = offering("chat", f"service-gateway.key.{credential}")

@@ -7,6 +7,7 @@ import json
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -73,6 +74,21 @@ def tampered(place: int) -> str:
     return ".".join(parts)
 
 
+def digits(count: int) -> str:
+    """A good signature over an `exp` that Python does not even read."""
+    exp = int(time.time()) + 60
+    body = json.dumps(claims(exp=exp)).replace(f"{exp}", "9" * count, 1).encode()
+    signed = f"{part({'alg': 'HS256'})}.{part(body)}"
+    algorithm = jwt.get_algorithm_by_name("HS256")
+    return f"{signed}.{part(algorithm.sign(signed.encode(), SECRET.encode()))}"
+
+
+ODD = {
+    "NUL": "\0",
+    "half a pair": "\ud800",
+    "the other half": "\udfff",
+    "too many bytes": "é" * 257,
+}
 PEM = pem(RSA)
 OURS = [TrustedKey("HS256", SECRET), TrustedKey("RS256", PEM), TrustedKey("ES256", pem(EC))]
 ATTACKS: dict[str, Callable[[], str]] = {
@@ -106,6 +122,15 @@ ATTACKS: dict[str, Callable[[], str]] = {
     "endless": lambda: forged({"alg": "HS256"}, SECRET.encode(), exp=float("inf")),
     "exp that is no number": lambda: forged({"alg": "HS256"}, SECRET.encode(), exp="soon"),
     "exp of a hundred digits": lambda: token(exp=10**100),
+    "exp of 4000 digits": lambda: token(exp=10**4000), "exp of 5000 digits": lambda: digits(5000),
+    "iat of 4000 digits below zero": lambda: token(iat=-(10**4000)),
+    "exp that is not a number": lambda: forged({"alg": "HS256"}, SECRET.encode(), exp=float("nan")),
+    "endless from the beginning": lambda: forged({"alg": "HS256"}, SECRET.encode(), iat=float("-inf")),
+    **{f"user with {name}": partial(token, sub=f"ann{odd}") for name, odd in ODD.items()},
+    **{f"team with {name}": partial(token, teams={f"maps{odd}": "viewer"}) for name, odd in ODD.items()},
+    **{f"one team of two with {name}": partial(token, teams=["maps", odd]) for name, odd in ODD.items()},
+
+    "header nested deeply and whole": lambda: f"{part(b'[' * 1500 + b']' * 1500)}.{part({})}.x",
     "iat that is no number": lambda: forged({"alg": "HS256"}, SECRET.encode(), iat=[]),
     "another issuer": lambda: token(iss="https://issuer.example.evil"),
     "issuer in a list": lambda: forged({"alg": "HS256"}, SECRET.encode(), iss=[RULES.issuer]),
@@ -190,6 +215,21 @@ async def test_claims_may_have_other_names() -> None:
     )
 
     assert (identity.user, identity.teams) == ("a@b", {"x": "admin"})
+
+
+@pytest.mark.parametrize("typ", ["at+jwt", "AT+JWT", "application/at+jwt"])
+async def test_type_is_checked_where_it_is_configured(typ: str) -> None:
+    tokens = Tokens(replace(RULES, token_type=typ), OURS)
+
+    for told in ("at+jwt", "At+Jwt", "application/at+jwt"):
+        assert (await tokens.verify(token(head={"typ": told}, sub=told))).user == told
+    for odd in ("JWT", "", None, "id+jwt", "at+jwt2", "text/at+jwt"):
+        with pytest.raises(TokenFault, match="type"):
+            await tokens.verify(token(head={"typ": odd}, sub=f"{odd}"))
+    with pytest.raises(TokenFault, match="type"):
+        await tokens.verify(forged({"alg": "HS256", "typ": ["at+jwt"]}, SECRET.encode()))
+    minted = tokens.mint(team="maps", role="admin", user="bob", life_s=600)
+    assert (await tokens.verify(minted)).user == "bob"
 
 
 async def test_several_keys_of_one_algorithm_all_count_and_a_kid_chooses() -> None:
