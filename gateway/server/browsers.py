@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SUBPROTOCOLS: Final = "sec-websocket-protocol"
 OFFERED: Final = "service-gateway.key."
-"""How a subprotocol begins that is a credential."""
+"""How a subprotocol begins that is a credential, in whatever case."""
 PLAIN: Final = "service-gateway"
 """The subprotocol that a page offers as well, when its upstream has none to choose."""
 _FIELD: Final = SUBPROTOCOLS.encode("ascii")
@@ -47,10 +47,11 @@ def take_offer(exchange: Exchange) -> Offer | None:
     """Take the first credential out of the subprotocols; None when there is none."""
     given = joined(exchange.raw_headers, _FIELD) or ""
     offered = [part.strip(" \t") for part in given.split(",")]
-    credentials = [part for part in offered if part.startswith(OFFERED)]
+    credentials = [part for part in offered if part.lower().startswith(OFFERED)]
     if not credentials:
         return None
-    others = [part for part in offered if part and part not in {PLAIN, *credentials}]
+    plain = [part for part in offered if part.lower() == PLAIN]
+    others = [part for part in offered if part and part not in {*plain, *credentials}]
     exchange.raw_headers = tuple(without(exchange.raw_headers, {_FIELD}))
     headers = CIMultiDict(exchange.headers)
     headers.popall(SUBPROTOCOLS)
@@ -59,16 +60,19 @@ def take_offer(exchange: Exchange) -> Offer | None:
         exchange.raw_headers += ((b"Sec-WebSocket-Protocol", rest.encode("latin-1")),)
         headers["Sec-WebSocket-Protocol"] = rest
     exchange.headers = headers
-    own = PLAIN if PLAIN in offered else "" if others else credentials[0]
-    return Offer(credentials[0].removeprefix(OFFERED), own)
+    own = plain[0] if plain else "" if others else credentials[0]
+    return Offer(credentials[0][len(OFFERED) :], own)
 
 
 def take_parameter(exchange: Exchange, name: str) -> str:
-    """Take a parameter out of the query, wherever it is; its first value, empty when there is none."""
+    """Take a parameter out of the query, wherever it is and in whatever case.
+
+    Answers its first value, empty when there is none.
+    """
     found, kept = [], []
     for part in exchange.query.split("&"):
         given, _, value = part.partition("=")
-        if unquote_plus(given) == name:
+        if unquote_plus(given).casefold() == name.casefold():
             found.append(unquote_plus(value))
         else:
             kept.append(part)

@@ -12,6 +12,7 @@ from tests.dataplane import exchange
 
 CREDENTIAL = "gw_abcdefgh_secret"
 OFFERED = f"service-gateway.key.{CREDENTIAL}"
+BENT = f"Service-GATEWAY.Key.{CREDENTIAL}"
 NAME = "Sec-WebSocket-Protocol"
 
 
@@ -25,6 +26,9 @@ NAME = "Sec-WebSocket-Protocol"
         ([f"service-gateway, {OFFERED}"], None, "service-gateway"),
         ([f"service-gateway, {OFFERED}, chat"], "chat", "service-gateway"),
         ([f"{OFFERED}, {OFFERED}x"], None, OFFERED),
+        ([f"chat, {BENT}"], "chat", ""),
+        ([BENT], None, BENT),
+        ([f"Service-Gateway, {BENT}, {OFFERED}"], None, "Service-Gateway"),
     ],
 )
 def test_credential_is_taken_out_of_the_subprotocols(
@@ -41,7 +45,7 @@ def test_credential_is_taken_out_of_the_subprotocols(
     assert CREDENTIAL not in repr(offer)
 
 
-@pytest.mark.parametrize("value", ["chat", "service-gateway", "x, Service-Gateway.Key.x", ""])
+@pytest.mark.parametrize("value", ["chat", "service-gateway", "x, service-gateway.keys.x", ""])
 def test_subprotocols_without_a_credential_are_left_as_they_are(value: str) -> None:
     asked = exchange(fields=[(NAME, value)])
 
@@ -76,7 +80,8 @@ def test_choice_is_ours_only_where_the_upstream_made_none(
         ("key=a&key=b&x", "a", "x"),
         ("k%65y=a", "a", ""),
         ("key", "", ""),
-        ("KEY=a&xkey=b", "", "KEY=a&xkey=b"),
+        ("KEY=a&xkey=b", "a", "xkey=b"),
+        ("x=1&K%45y=a&key=b", "a", "x=1"),
         ("", "", ""),
         ("a&&b=", "", "a&&b="),
     ],
