@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from gateway.exchange import Exchange, Proceed, Response
@@ -91,10 +92,7 @@ class Authenticate:
             spare = offer.credential
         try:
             credential = self._credential(exchange.headers, spare)
-            if credential.startswith(keys.PREFIX):
-                exchange.caller = await self._by_key(credential)
-            else:
-                exchange.caller = await self._by_token(credential, exchange, spare)
+            await self._identify(exchange, credential, spare)
         except Rejected as rejected:
             if rejected.code == "unauthenticated" and self._failures:
                 await self._count_failure(exchange.client_address)
@@ -106,9 +104,17 @@ class Authenticate:
                 if name.lower().replace(b"_", b"-") not in self._hidden
             )
         response = await proceed(exchange)
+        if not isinstance(response.body, bytes):
+            exchange.rests_on(partial(self._identify, exchange, credential, spare))
         if offer is not None:
             offer.answer(response)
         return response
+
+    async def _identify(self, exchange: Exchange, credential: str, spare: str) -> None:
+        if credential.startswith(keys.PREFIX):
+            exchange.caller = await self._by_key(credential)
+        else:
+            exchange.caller = await self._by_token(credential, exchange, spare)
 
     async def _count_failure(self, client_address: str) -> None:
         """Raises Rejected `rate_limited` for one failure too many."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from gateway.directory import Draft
 from gateway.exchange import Exchange, Proceed, Response
+from gateway.model import Connector
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 
@@ -33,17 +35,8 @@ class Resolve:
         self._directory = runtime.directory
 
     async def __call__(self, exchange: Exchange, proceed: Proceed) -> Response:
-        caller = exchange.caller
         slug, slash, rest = exchange.path[1:].partition("/")
-        connector = self._directory.held_connector(caller.team, slug)
-        if connector is None:
-            connector = await self._directory.connector(caller.team, slug)
-        if connector is None:
-            raise Rejected("connector_not_found", "The team has no connector of this name.")
-        if isinstance(connector, Draft):
-            raise Rejected(
-                "connector_not_found", f"The connector {slug} is a draft: publish it to call it."
-            )
+        connector = await self._connector(exchange.caller.team, slug)
         exchange.connector = connector
         try:
             match = connector.router.match(exchange.method, slash + rest)
@@ -55,7 +48,31 @@ class Resolve:
         exchange.params = match.params
         if "%2" in exchange.path and match.route.definition.encoded_slashes != "allow":
             _refuse_slashes(match.params.values())
-        return await proceed(exchange)
+        response = await proceed(exchange)
+        if not isinstance(response.body, bytes):
+            exchange.rests_on(partial(self._find_again, exchange))
+        return response
+
+    async def _connector(self, team: str, slug: str) -> Connector:
+        """A published connector. Raises Rejected."""
+        connector = self._directory.held_connector(team, slug)
+        if connector is None:
+            connector = await self._directory.connector(team, slug)
+        if connector is None:
+            raise Rejected("connector_not_found", "The team has no connector of this name.")
+        if isinstance(connector, Draft):
+            raise Rejected(
+                "connector_not_found", f"The connector {slug} is a draft: publish it to call it."
+            )
+        return connector
+
+    async def _find_again(self, exchange: Exchange) -> None:
+        """See that the connector and an endpoint for the path are still there. Raises Rejected."""
+        slug, slash, rest = exchange.path[1:].partition("/")
+        connector = await self._connector(exchange.caller.team, slug)
+        if connector.id != exchange.connector.id:
+            raise Rejected("connector_not_found", "The connector is another one now.")
+        connector.router.match(exchange.method, slash + rest)
 
 
 def _refuse_slashes(values: Iterable[str]) -> None:

@@ -81,7 +81,8 @@ class Usage:
         """An answer in pieces has come to its end: if it was given up, the client is gone."""
         if error is not None:
             exchange.outcome.error_code = answer_to(error).code
-        exchange.outcome.client_gone = end is End.GIVEN_UP
+        outcome = exchange.outcome  # with an error code it was given up here
+        outcome.client_gone = end is End.GIVEN_UP and not outcome.error_code
         self.record(exchange)
 
     def record(self, exchange: Exchange) -> None:

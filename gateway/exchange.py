@@ -230,6 +230,9 @@ class Exchange:
     reached = ""
     """The filter that it has come to, by its name in the pipeline."""
 
+    grounds: tuple[Callable[[], Awaitable[object]], ...] = ()
+    """What an open answer rests on; see `rests_on`."""
+
     may_switch = False
     """True when the caller asks for a WebSocket and its connection can become one."""
     _exits: list[Callable[[], None]] | None = None
@@ -298,6 +301,13 @@ class Exchange:
         if self._exits is None:
             self._exits = []
         self._exits.append(release)
+
+    def rests_on(self, ground: Callable[[], Awaitable[object]]) -> None:
+        """Have this asked again while the answer is open: it raises Rejected once it holds no more.
+
+        Filters say so on the way back, so that the outermost is asked first.
+        """
+        self.grounds = (ground, *self.grounds)
 
     def close(self) -> None:
         """Run what was registered by `on_exit`; one that fails does not keep the others from it."""

@@ -64,6 +64,11 @@ class ServerSettings:
         "next one gets 503 before anything else is done.",
         least=1,
     )
+    recheck_s: float = number(
+        5.0,
+        "How often it is looked whether the credential and the connector of an open event stream or WebSocket still hold, in seconds.",
+        least=0.01,
+    )
     drain_s: float = number(
         30.0, "How long requests in flight may take when the gateway is told to stop, in seconds."
     )

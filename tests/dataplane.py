@@ -329,6 +329,7 @@ async def running(
     data: Path,
     entries: Sequence[Any] = DEFAULT_PIPELINE,
     patience: Patience | None = None,
+    recheck_s: float = 5.0,
     **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway with this pipeline. At its end nothing is in flight and no socket is left."""
@@ -339,7 +340,9 @@ async def running(
         parts = await stack.enter_async_context(AsyncExitStack())
         worker = await parts.enter_async_context(working(dsn, data, **settings))
         proceed = pipeline.build(pipeline.plan(entries), worker.runtime)
-        server = Server(proceed, None, worker.runtime.metrics, patience=patience)
+        server = Server(
+            proceed, None, worker.runtime.metrics, patience=patience, recheck_s=recheck_s
+        )
         address = await parts.enter_async_context(listening(server))
         rows = Rows(connection, worker.vault)
         yield Gateway(worker, server, address, rows, clients, parts)

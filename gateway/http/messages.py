@@ -44,6 +44,9 @@ class Tunnel(Protocol):
     def leave(self) -> None:
         """Tell the client that the gateway goes away."""
 
+    def refuse(self) -> None:
+        """Tell the client that it may not go on, and end it."""
+
     def end(self) -> None:
         """One side is gone: nothing more is read."""
 

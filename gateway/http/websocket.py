@@ -16,6 +16,8 @@ from gateway.problems import Rejected
 
 GOING_AWAY: Final = b"\x88\x02\x03\xe9"
 """A Close frame from a server, with 1001 (RFC 6455 5.5.1, 7.4.1)."""
+POLICY_VIOLATION: Final = b"\x88\x02\x03\xf0"
+"""The same with 1008: what a caller whose credential has ended is told."""
 SWITCHING: Final = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
 """What makes an answer with 101 one that switches (RFC 9110 7.8)."""
 _ASKING: Final = ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"))

@@ -155,6 +155,7 @@ async def _serving(
         metrics=worker.runtime.metrics,
         base_path=settings.server.base_path,
         most_in_flight=settings.server.most_in_flight,
+        recheck_s=settings.server.recheck_s,
         trusted_proxies=tuple(parse_network(text) for text in settings.server.trusted_proxies),
     )
     apart = "admin" in sockets

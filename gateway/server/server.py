@@ -34,6 +34,7 @@ from gateway.server.aiohttp_inside import (
     StreamReader,
 )
 from gateway.server.connection import CLOSE, KEEP, Connection, Done, Inbound, Patience
+from gateway.server.open_answers import OpenAnswers, is_open_ended
 from gateway.server.pacing import Pacing
 from gateway.server.tunnel import Tunnels
 
@@ -66,6 +67,7 @@ class Server(web.Server):
         trusted_proxies: tuple[Network, ...] = (),
         patience: Patience | None = None,
         most_in_flight: int = MOST_IN_FLIGHT,
+        recheck_s: float = 5.0,
     ) -> None:
         super().__init__(
             cast("Any", self._handle),
@@ -87,6 +89,7 @@ class Server(web.Server):
         metrics.watch_server(lambda: self._active)
         self._idle = asyncio.Event()
         self._tunnels = Tunnels(metrics)
+        self._open_answers = OpenAnswers(recheck_s)
         self.draining = False
 
     def __call__(self) -> RequestHandler:
@@ -161,10 +164,8 @@ class Server(web.Server):
             except Exception:
                 log.exception("request failed", extra={"request_id": request_id})
                 response = refusal(internal(), request_id)
-            if response.tunnel is not None:
-                self.flush()
-                await self._tunnels.run(inbound, response, self._date.field())
-                return CLOSE
+            if exchange is not None and is_open_ended(exchange, response):
+                return await self._write_on(inbound, exchange, response)
             return await self._write(inbound, response)
         finally:
             if exchange is not None:
@@ -175,6 +176,22 @@ class Server(web.Server):
         self._metrics.rejected("server", "overloaded")
         detail = "The gateway has as many requests in flight as it may have."
         raise Rejected("overloaded", detail, retry_after_s=_COME_BACK_S)
+
+    async def _write_on(self, inbound: Inbound, exchange: Exchange, response: Response) -> Done:
+        """Write an answer that goes on for as long as its caller may have it."""
+        if response.tunnel is not None:
+            self.flush()
+            with self._open_answers.watched(exchange, response.tunnel.refuse):
+                await self._tunnels.run(inbound, response, self._date.field())
+            return CLOSE
+        try:
+            async with asyncio.timeout(None) as until:
+                with self._open_answers.watched(exchange, lambda: until.reschedule(0)):
+                    return await self._write(inbound, response)
+        except TimeoutError:
+            self.flush()
+            inbound.cut()
+            return CLOSE
 
     def _begin(self) -> None:
         self._active += 1

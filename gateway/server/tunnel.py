@@ -10,11 +10,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from gateway.http import messages, wire
 from gateway.http.pieces import give_up
-from gateway.http.websocket import GOING_AWAY, SWITCHING, Frames
+from gateway.http.websocket import GOING_AWAY, POLICY_VIOLATION, SWITCHING, Frames
 from gateway.problems import Rejected
 from gateway.upstream.answer import Answer
 from gateway.upstream.protocol import Broken
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from gateway.server.connection import Inbound
 
 log = logging.getLogger(__name__)
+
+_LAST_WORDS_S: Final = 1.0
+"""How long a client that may not go on has to take its Close frame."""
 
 
 class Tunnel:
@@ -43,14 +46,16 @@ class Tunnel:
         self._frames = Frames()
         self._has_left = False
         self._is_leaving = False
+        self._is_refused = False
+        self._farewell = GOING_AWAY
         self._last_s = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._upstream.on_room = self._go_on
 
     @property
     def is_closing(self) -> bool:
-        """True when the client was sent a Close frame, the upstream's or ours."""
-        return self._frames.is_closing or self._has_left
+        """True when the client was sent a Close frame, the upstream's or ours, or should have been."""
+        return self._frames.is_closing or self._has_left or self._is_refused
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """What the upstream says, as it comes.
@@ -90,7 +95,9 @@ class Tunnel:
         client.protocol.set_parser(cast("Any", _Taker(self._take, self.end)))
 
     def _take(self, piece: bytes) -> None:
-        """What comes from the client."""
+        """What comes from the client; nothing more of one that may not go on."""
+        if self._is_refused:
+            return
         self._last_s = self._loop.time()
         self._body.read_bytes += len(piece)
         if not self._upstream.is_closing():
@@ -120,10 +127,22 @@ class Tunnel:
         The client's own Close is passed on, so that the upstream ends the WebSocket as usual.
         """
         self._is_leaving = True
-        if self._client is not None and self._frames.is_between and not self.is_closing:
+        has_closed = self._frames.is_closing or self._has_left
+        if self._client is not None and self._frames.is_between and not has_closed:
             self._has_left = True
             with suppress(ConnectionError):
-                self._client.write(GOING_AWAY)
+                self._client.write(self._farewell)
+
+    def refuse(self) -> None:
+        """Tell the client that it may not go on, with 1008; a moment later neither side is left."""
+        self._is_refused, self._farewell = True, POLICY_VIOLATION
+        self.leave()
+        self._loop.call_later(_LAST_WORDS_S, self._cut)
+
+    def _cut(self) -> None:
+        self.end()
+        if self._client is not None and (transport := self._client.protocol.transport) is not None:
+            transport.abort()
 
     def end(self) -> None:
         """One side is gone: nothing more is read."""
