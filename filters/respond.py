@@ -80,8 +80,9 @@ class Respond:
 
     def _kept(self, exchange: Exchange, status: int, headers: RawHeaders) -> RawHeaders:
         """The upstream's fields that the caller gets, in their order."""
-        told = exchange.connector.definition
-        stripped = _STRIPPED_TOO[told.pass_cookies, bool(exchange.limits), told.sandbox_responses]
+        told, guards = exchange.connector.definition, exchange.guards_origin
+        cookies, sandbox = told.pass_cookies and not guards, told.sandbox_responses or guards
+        stripped = _STRIPPED_TOO[cookies, bool(exchange.limits), sandbox]
         kept, ended = [], False
         for field in headers:
             lower = field[0].lower()
@@ -101,7 +102,7 @@ class Respond:
         headers.append((b"X-Request-Id", exchange.request_id.encode("ascii")))
         headers.append(VIA)
         connector = exchange.known_connector
-        if connector is None or connector.definition.sandbox_responses:
+        if connector is None or connector.definition.sandbox_responses or exchange.guards_origin:
             headers += _SANDBOX
         if exchange.limits:
             headers += _limit_fields(exchange.limits, legacy=self._options.legacy_limit_headers)

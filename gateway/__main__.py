@@ -120,10 +120,10 @@ def _serve(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
         settings, pipeline.plan(settings.pipeline), _data_directory(environ), environ, given.demo
     )
     with logs.written(settings.log.level, access=settings.log.access) as lines:
-        return uvloop.run(serve(plan, partial(_admin, plan.stages), Screen(), lines))
+        return uvloop.run(serve(plan, partial(_admin, settings, plan.stages), Screen(), lines))
 
 
-def _admin(stages: Sequence[Stage], worker: Worker) -> Any:
+def _admin(settings: Settings, stages: Sequence[Stage], worker: Worker) -> Any:
     return admin_application(
         Control(
             database=worker.database,
@@ -134,7 +134,12 @@ def _admin(stages: Sequence[Stage], worker: Worker) -> Any:
             probe=worker.probe,
             limits=worker.runtime.limits,
             explainer=Explainer(
-                stages, worker.runtime, worker.database, worker.vault, worker.default_plan
+                stages,
+                worker.runtime,
+                worker.database,
+                worker.vault,
+                worker.default_plan,
+                guards_origin=settings.admin.guards_origin,
             ),
             health=worker.health,
             circuit=worker.runtime.attempts.circuit,

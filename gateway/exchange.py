@@ -233,6 +233,9 @@ class Exchange:
     grounds: tuple[Callable[[], Awaitable[object]], ...] = ()
     """What an open answer rests on; see `rests_on`."""
 
+    guards_origin = False
+    """True where the admin plane answers, too, and the operator lets no connector be anything there."""
+
     may_switch = False
     """True when the caller asks for a WebSocket and its connection can become one."""
     _exits: list[Callable[[], None]] | None = None

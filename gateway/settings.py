@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.identity.jwts import ALGORITHMS, HMAC, check_key
-from gateway.networks import parse_network
+from gateway.networks import Network, parse_network
 from gateway.options import entries, number, raw, section, switch, text, texts, whole
 from gateway.secrets.files import check_path
 from gateway.upstream.addresses import Allowed
@@ -73,6 +73,11 @@ class ServerSettings:
         30.0, "How long requests in flight may take when the gateway is told to stop, in seconds."
     )
 
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """The trusted proxies as networks."""
+        return tuple(map(parse_network, self.trusted_proxies))
+
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
@@ -84,6 +89,15 @@ class AdminSettings:
         optional=True,
         check=_listen,
     )
+    share_origin: bool = switch(
+        False,
+        "Whether connectors may drop the sandbox and pass cookies where server.listen is shared: their pages could act as whoever is signed in. Not needed with a listener of its own, which is better.",
+    )
+
+    @property
+    def guards_origin(self) -> bool:
+        """True where both planes share a listener, and no connector may be anything there."""
+        return self.listen is None and not self.share_origin
 
 
 @dataclass(frozen=True, slots=True)

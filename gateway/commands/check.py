@@ -7,11 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence, Set
-from typing import Any
+from typing import Any, Final
 
 from gateway import yamls
 from gateway.pipeline import Stage
 from gateway.settings import Settings
+
+_SHARED: Final = {
+    False: (
+        "# admin.listen is not set: connectors answer at the origin of the admin UI. So none of them may drop",
+        "# the sandbox or pass cookies; with a listener of its own for the admin plane, which is better, they may.",
+    ),
+    True: (
+        "# admin.share_origin is on and admin.listen is not set: an editor's connector with sandboxResponses: false",
+        "# or passCookies can act as whoever is signed in to the admin UI. Set admin.listen instead.",
+    ),
+}
+"""What is said of a listener that both planes share, by whether connectors are trusted there."""
 
 
 def lines(settings: Settings, stages: Sequence[Stage], from_file: Set[str]) -> Iterator[str]:
@@ -28,6 +40,8 @@ def lines(settings: Settings, stages: Sequence[Stage], from_file: Set[str]) -> I
         for path, value in _fields(getattr(settings, section.name), f"{section.name}."):
             source = "file" if any(p.startswith(path) for p in from_file) else "default"
             yield f"{path}: {value}  ({source})"
+    if settings.admin.listen is None:
+        yield from _SHARED[settings.admin.share_origin]
 
 
 def _fields(record: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -80,8 +80,11 @@ class Explainer:
         database: Database,
         vault: Vault,
         default_plan: Plan,
+        *,
+        guards_origin: bool = False,
     ) -> None:
         self._stages = stages
+        self._guards_origin = guards_origin
         self._runtime = runtime
         self._database = database
         self._vault = vault
@@ -96,6 +99,7 @@ class Explainer:
         """
         credential, directory, tokens = self._credential(caller)
         exchange = make(credential)
+        exchange.guards_origin = self._guards_origin
         told = Explanation(exchange, [Verdict(stage.name) for stage in self._stages])
         runtime = dataclasses.replace(
             self._runtime,

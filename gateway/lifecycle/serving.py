@@ -26,7 +26,6 @@ from gateway.lifecycle import wiring
 from gateway.lifecycle.embedded import Postgres
 from gateway.lifecycle.wiring import Worker
 from gateway.logs import Lines
-from gateway.networks import parse_network
 from gateway.pipeline import Stage
 from gateway.planes import DATA_PLANE
 from gateway.server import listeners, status
@@ -156,7 +155,8 @@ async def _serving(
         base_path=settings.server.base_path,
         most_in_flight=settings.server.most_in_flight,
         recheck_s=settings.server.recheck_s,
-        trusted_proxies=tuple(parse_network(text) for text in settings.server.trusted_proxies),
+        guards_origin=settings.admin.guards_origin,
+        trusted_proxies=settings.server.proxies,
     )
     apart = "admin" in sockets
     planes = {"server": make(proceed, None if apart else admin.server)}

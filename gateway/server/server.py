@@ -68,6 +68,7 @@ class Server(web.Server):
         patience: Patience | None = None,
         most_in_flight: int = MOST_IN_FLIGHT,
         recheck_s: float = 5.0,
+        guards_origin: bool = True,
     ) -> None:
         super().__init__(
             cast("Any", self._handle),
@@ -89,6 +90,7 @@ class Server(web.Server):
         metrics.watch_server(lambda: self._active)
         self._idle = asyncio.Event()
         self._tunnels = Tunnels(metrics)
+        self._guards_origin = admin is not None and guards_origin
         self._open_answers = OpenAnswers(recheck_s)
         self.draining = False
 
@@ -239,6 +241,8 @@ class Server(web.Server):
         )
         if len(way) > 1:
             exchange.proxies = way[1:]
+        if self._guards_origin:
+            exchange.guards_origin = True
         if message.upgrade:
             exchange.may_switch = inbound.may_switch
         return exchange

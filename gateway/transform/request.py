@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlspli
 
 from gateway.exchange import Exchange, Outgoing, RawHeaders
 from gateway.http import forwarded
-from gateway.http.header_fields import HOP_BY_HOP, nominated
+from gateway.http.header_fields import HOP_BY_HOP, nominated, without
 from gateway.http.origin import without_session
 from gateway.problems import Rejected, quoted
 from gateway.transform import auth as upstream_auth
@@ -140,7 +140,9 @@ class Mapped:
             and (b"_" not in lower or not _is_alias(lower, dropped))
         ]
         if "cookie" in exchange.headers and b"cookie" not in dropped:
-            return without_session(passed)
+            return (
+                without(passed, {b"cookie"}) if exchange.guards_origin else without_session(passed)
+            )
         return passed
 
     def _query(self, exchange: Exchange) -> str:

@@ -158,6 +158,19 @@ async def test_connector_may_let_cookies_pass_and_opt_out_of_the_sandbox(runtime
     assert values(opinionated, "X-Content-Type-Options") == [b"nosniff"]
 
 
+async def test_origin_of_the_admin_plane_is_guarded_whatever_a_connector_says(
+    runtime: Runtime,
+) -> None:
+    request = at(pass_cookies=True, sandbox_responses=False)
+    request.guards_origin = True
+    own = [(b"X-Content-Type-Options", b"nothing"), (b"Set-Cookie", b"a=1")]
+    response = await stage(runtime)(request, answered(200, *own))
+
+    assert values(response, "Set-Cookie") == []
+    assert values(response, "X-Content-Type-Options") == [b"nosniff"]
+    assert values(response, "Content-Security-Policy") == [b"sandbox"]
+
+
 @pytest.mark.parametrize("legacy", [True, False])
 async def test_limits_are_told_and_the_tightest_stands_out(runtime: Runtime, legacy: bool) -> None:
     request = at()

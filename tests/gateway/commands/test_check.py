@@ -10,7 +10,7 @@ import pytest
 from gateway import pipeline, yamls
 from gateway.commands.check import lines
 from gateway.config import read
-from gateway.settings import Settings
+from gateway.settings import AdminSettings, Settings
 
 
 def shown(settings: Settings, given: Set[str] = frozenset()) -> list[str]:
@@ -42,6 +42,14 @@ def test_pipeline_is_shown_as_the_configuration_would_say_it() -> None:
 )
 def test_values_are_written_as_an_operator_would(line: str) -> None:
     assert line in shown(Settings())
+
+
+def test_origin_that_both_planes_share_is_told() -> None:
+    own, trusting = AdminSettings(listen="127.0.0.1:9"), AdminSettings(share_origin=True)
+
+    assert shown(Settings())[-2].startswith("# admin.listen is not set")
+    assert shown(Settings(admin=trusting))[-2].startswith("# admin.share_origin is on")
+    assert not [line for line in shown(Settings(admin=own)) if line.startswith("#")]
 
 
 def test_source_of_each_setting_is_told(tmp_path: Path) -> None:

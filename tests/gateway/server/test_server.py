@@ -37,6 +37,7 @@ async def describe(exchange: Exchange) -> Response:
             "traceparent",
             "client_address",
             "proxies",
+            "guards_origin",
         )
     }
     return Response(200, [], orjson.dumps(told | {"body": (await exchange.body.read()).decode()}))
@@ -354,6 +355,21 @@ async def test_admin_plane_shares_the_port(serve: Serve) -> None:
     assert (await both.call("GET", "/base/api/v1/gw/adminx")).json()["path"] == "/adminx"
     assert (await alone.call("GET", "/ui/")).status == 200
     assert (await alone.call("GET", X)).code == "not_found"
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("shares", "options", "guards"),
+    [(True, {}, True), (True, {"guards_origin": False}, False), (False, {}, False)],
+)
+async def test_origin_is_guarded_where_the_admin_plane_shares_it(
+    serve: Serve, shares: bool, options: dict[str, bool], guards: bool
+) -> None:
+    runner = web.AppRunner(web.Application(), access_log=None)
+    await runner.setup()
+    served = await serve(describe, runner.server if shares else None, **options)
+
+    assert (await served.call("GET", X)).json()["guards_origin"] is guards
     await runner.cleanup()
 
 

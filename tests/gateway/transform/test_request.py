@@ -32,6 +32,7 @@ def send(
     connector: Mapping[str, Any] = NONE,
     endpoint: Mapping[str, Any] = NONE,
     secrets: Mapping[str, str] = SECRETS,
+    guards_origin: bool = False,
 ) -> Outgoing:
     """What goes to the upstream for a request that goes through the router."""
     own = {"id": "e", "name": "e", "method": "GET", "path": pattern or path, "definition": endpoint}
@@ -43,7 +44,7 @@ def send(
         method, f"/c{path}", query, fields, tuple(headers), Body.of(b""),
         client_address="192.0.2.1", request_id="an-id", traceparent="00-a-b-00",
     )  # fmt: skip
-    exchange.params = found.params
+    exchange.params, exchange.guards_origin = found.params, guards_origin
     return found.route.mapped.outgoing(exchange)
 
 
@@ -251,6 +252,10 @@ def test_cookies_pass_only_where_the_connector_says_so() -> None:
 
     assert passed(send(headers=cookie)) == []
     assert passed(send(headers=cookie, connector={"pass_cookies": True})) == cookie
+    ours = [(b"Cookie", b"a=1; gateway_session=x"), (b"cookie", b"gateway_session=x")]
+    assert passed(send(headers=ours, connector={"pass_cookies": True})) == cookie
+    guarded = send(headers=ours, connector={"pass_cookies": True}, guards_origin=True)
+    assert passed(guarded) == []
 
 
 @pytest.mark.parametrize("where", ["connector", "endpoint"])
