@@ -20,6 +20,8 @@ from admin.problems import REQUEST_ID
 from gateway.http.origin import SECURE_COOKIE, SESSION_COOKIE
 from gateway.identity import keys
 from gateway.identity.jwts import ROLES, Identity, KeysAway, TokenFault
+from gateway.limits.callers import count_failure
+from gateway.networks import hops
 from gateway.problems import Rejected
 from gateway.secrets.vault import Sealed, VaultFault
 
@@ -48,10 +50,24 @@ OPEN: Final = web.AppKey("open", frozenset)
 @web.middleware
 async def authenticated(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let nothing pass without a valid token, not even to an unknown path; but for what is open."""
-    if request.match_info.handler in request.app[OPEN]:
+    try:
+        if request.match_info.handler not in request.app[OPEN]:
+            request[IDENTITY] = await _identity(request)
         return await handler(request)
-    request[IDENTITY] = await _identity(request)
-    return await handler(request)
+    except Rejected as rejected:
+        if rejected.code == "unauthenticated":
+            await _count_failure(request)
+        raise
+
+
+async def _count_failure(request: web.Request) -> None:
+    """Raises Rejected `rate_limited` for one failure too many from an address."""
+    control = request.app[CONTROL]
+    if control.failures_per_minute:
+        peer = request.transport and request.transport.get_extra_info("peername")
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        address = hops(peer, forwarded, control.trusted_proxies)[0]
+        await count_failure(control.limits, "admin", address, control.failures_per_minute)
 
 
 async def _identity(request: web.Request) -> Identity:

@@ -14,6 +14,7 @@ from gateway.health.active import Health
 from gateway.identity.jwts import Tokens
 from gateway.limits.contract import Limits
 from gateway.model import Plan
+from gateway.networks import Network
 from gateway.secrets.vault import Vault
 from gateway.upstream.addresses import AddressPolicy
 from gateway.upstream.breaker import State
@@ -26,7 +27,8 @@ class Control:
 
     `probe` makes connections for one test of a connection, `limits` counts those tests, `explainer`
     runs the pipeline for a request that is only described, `circuit` tells how the breakers of a
-    connector (its id) stand in this process.
+    connector (its id) stand in this process. `failures_per_minute` is how many refused credentials an address
+    may send (0: any); who is behind the `trusted_proxies` is told by them.
     """
 
     database: Database
@@ -39,6 +41,8 @@ class Control:
     explainer: Explainer
     health: Health
     circuit: Callable[[str], State | None]
+    failures_per_minute: int = 0
+    trusted_proxies: tuple[Network, ...] = ()
 
 
 CONTROL: Final = web.AppKey("control", Control)

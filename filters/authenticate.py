@@ -23,9 +23,8 @@ from typing import Any, ClassVar, Final
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.identity import keys
 from gateway.identity.jwts import KeysAway, TokenFault
-from gateway.limits.contract import Rate
+from gateway.limits.callers import count_failure
 from gateway.model import Caller
-from gateway.networks import site_of
 from gateway.options import text, texts, whole
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
@@ -95,7 +94,8 @@ class Authenticate:
             await self._identify(exchange, credential, spare)
         except Rejected as rejected:
             if rejected.code == "unauthenticated" and self._failures:
-                await self._count_failure(exchange.client_address)
+                who = exchange.client_address
+                await count_failure(self._limits, "calls", who, self._failures)
             raise
         if self._hidden:
             exchange.raw_headers = tuple(
@@ -115,19 +115,6 @@ class Authenticate:
             exchange.caller = await self._by_key(credential)
         else:
             exchange.caller = await self._by_token(credential, exchange, spare)
-
-    async def _count_failure(self, client_address: str) -> None:
-        """Raises Rejected `rate_limited` for one failure too many."""
-        most = self._failures
-        who = f"failures {site_of(client_address)}"
-        rates = [Rate("authentication", who, most, 60, most)]
-        decision = self._limits.decide_now(rates) or await self._limits.decide(rates)
-        if not decision.admitted:
-            raise Rejected(
-                "rate_limited",
-                "Too many refused credentials from this address.",
-                retry_after_s=decision.refusing.retry_after_s,
-            )
 
     def _credential(self, headers: Mapping[str, str], spare: str) -> str:
         if (field := headers.get("authorization")) is not None:

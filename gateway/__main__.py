@@ -143,6 +143,8 @@ def _admin(settings: Settings, stages: Sequence[Stage], worker: Worker) -> Any:
             ),
             health=worker.health,
             circuit=worker.runtime.attempts.circuit,
+            failures_per_minute=settings.admin.failures_per_minute,
+            trusted_proxies=settings.server.proxies,
         )
     )
 

@@ -93,6 +93,10 @@ class AdminSettings:
         False,
         "Whether connectors may drop the sandbox and pass cookies where server.listen is shared: their pages could act as whoever is signed in. Not needed with a listener of its own, which is better.",
     )
+    failures_per_minute: int = whole(
+        10,
+        "How many refused sign-ins, tokens and cookies an address may send in a minute before it gets 429; 0: any.",
+    )
 
     @property
     def guards_origin(self) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from gateway.limits.contract import Concurrency, Quota, Rate
+from gateway.limits.contract import Concurrency, Limits, Quota, Rate
+from gateway.networks import site_of
+from gateway.problems import Rejected
 
 
 class Numbers(Protocol):
@@ -84,3 +86,16 @@ def _daily(who: str, limit: int, time_zone: str) -> Quota:
 
 def _monthly(who: str, limit: int, time_zone: str) -> Quota:
     return Quota("monthly", f"month {who}", limit, "month", time_zone)
+
+
+async def count_failure(limits: Limits, plane: str, client_address: str, most: int) -> None:
+    """Count a refused credential. Raises Rejected `rate_limited` for more than `most` in a minute."""
+    who = f"failures {plane} {site_of(client_address)}"
+    rates = [Rate("authentication", who, most, 60, most)]
+    decision = limits.decide_now(rates) or await limits.decide(rates)
+    if not decision.admitted:
+        raise Rejected(
+            "rate_limited",
+            "Too many refused credentials from this address.",
+            retry_after_s=decision.refusing.retry_after_s,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from admin.access import allows
 from admin.api import application
 from admin.control import Control
 from gateway.identity.jwts import TokenRules, Tokens, TrustedKey
+from gateway.networks import parse_network
 from tests.admin.client import BASE, Tokened, User, read
 
 
@@ -49,6 +51,30 @@ async def test_keys_that_cannot_be_fetched_are_no_fault_of_the_token(
         answer = await read(await asked)
         assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
         assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_refused_credentials_of_an_address_are_limited_and_good_ones_from_it_are_not(
+    control: Control, aiohttp_client: Any, token: Tokened
+) -> None:
+    proxies = (parse_network("127.0.0.1"),)
+    guarded = replace(control, failures_per_minute=3, trusted_proxies=proxies)
+    http, good = await aiohttp_client(application(guarded)), token({"red": "admin"})
+    bad: tuple[Callable[[], Any], ...] = (
+        lambda: http.get(BASE + "/me", headers={"Authorization": "Bearer bad"}),
+        lambda: http.get(BASE + "/nowhere", headers={"Cookie": "gateway_session=bad"}),
+        lambda: http.post(BASE + "/session", json={"token": "bad"}),
+    )
+
+    assert [(await refuse()).status for refuse in bad] == [401, 401, 401]
+    for refuse in bad:
+        answer = await read(await refuse())
+        assert (answer.status, answer.json["code"]) == (429, "rate_limited")
+        assert 0 < int(answer.headers["Retry-After"]) <= 60
+    other = await http.get(BASE + "/me", headers={"X-Forwarded-For": "192.0.2.7"})
+    assert other.status == 401
+    fields = {"Authorization": f"Bearer {good}"}
+    assert (await http.get(BASE + "/me", headers=fields)).status == 200
+    assert (await http.post(BASE + "/session", json={"token": good})).status == 201
 
 
 async def test_two_credentials_are_refused(http: TestClient[Any, Any], token: Tokened) -> None:
