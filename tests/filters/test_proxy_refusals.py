@@ -173,7 +173,7 @@ async def test_full_connector_leaves_the_cache_its_hits(
             await call.gone()
 
     upstream.script = kept_or_hung
-    running = await gateway([*DEFAULT_PIPELINE[:7], "cache", *DEFAULT_PIPELINE[7:]])
+    running = await gateway([*DEFAULT_PIPELINE[:8], "cache", *DEFAULT_PIPELINE[8:]])
     await running.rows.connector(upstream.url, max_connections=1, max_waiting=0)
     key = await running.rows.key(plan_id=await running.rows.plan())
     assert (await running.call(path="/up/kept", key=key)).status == 200
