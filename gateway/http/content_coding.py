@@ -1,4 +1,4 @@
-"""The content coding gzip (RFC 9110 8.4.1.3): who takes it, bodies that are coded as they pass, or decoded.
+"""The content coding gzip (RFC 9110 8.4.1): who takes it, bodies coded as they pass, and undone.
 
 zlib runs on the event loop, but never on more than 64 KiB at a time.
 """
@@ -16,6 +16,8 @@ from gateway.http.pieces import give_up
 
 _GZIP_WINDOW: Final = 31
 """zlib's `wbits` for a window of 32 KiB and gzip's head and tail."""
+_EITHER_WINDOW: Final = 47
+"""zlib's `wbits` for what has gzip's head, or that of `deflate` (RFC 9110 8.4.1.2)."""
 _SLICE_BYTES: Final = 1 << 16
 _WEIGHTED: Final = re.compile(
     rf"({TCHARS})(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{{0,3}})?|1(?:\.0{{0,3}})?))?"
@@ -41,26 +43,6 @@ async def gzipped(content: bytes, level: int) -> bytes:
     """The content in gzip, whole."""
     coder = zlib.compressobj(level, wbits=_GZIP_WINDOW)
     return await _coded(coder, content) + coder.flush()
-
-
-async def ungzipped(content: bytes, most_bytes: int) -> bytes | None:
-    """What was put into gzip; None when that is malformed, incomplete, or more than so many bytes."""
-    found, size, rest = [], 0, content
-    try:
-        while rest:  # one member after the other (RFC 1952 2.2)
-            coder = zlib.decompressobj(wbits=_GZIP_WINDOW)
-            while not coder.eof:
-                piece = coder.decompress(rest, _SLICE_BYTES)
-                rest = coder.unconsumed_tail
-                size += len(piece)
-                if size > most_bytes or (not piece and not rest and not coder.eof):
-                    return None
-                found.append(piece)
-                await asyncio.sleep(0)
-            rest = coder.unused_data
-    except zlib.error:
-        return None
-    return b"".join(found)
 
 
 class Gzipped:
@@ -99,3 +81,29 @@ async def _coded(coder: Any, content: bytes) -> bytes:
         await asyncio.sleep(0)
         coded.append(coder.compress(view[start : start + _SLICE_BYTES]))
     return b"".join(coded)
+
+
+async def decoded(content: bytes, codings: bytes, most_bytes: int) -> bytes:
+    """The content without its codings. Raises ValueError for one that isn't known, broken or larger."""
+    named = [coding.strip().lower() for coding in codings.split(b",")]
+    applied = [coding for coding in named if coding not in {b"", b"identity"}]
+    if not applied:
+        return content
+    if len(applied) > 1 or applied[0] not in {b"gzip", b"x-gzip", b"deflate"}:
+        raise ValueError("it is neither gzip nor deflate")
+    coder, found, view = zlib.decompressobj(_EITHER_WINDOW), bytearray(), memoryview(content)
+    try:
+        for start in range(0, len(content), _SLICE_BYTES):
+            rest: bytes | memoryview = view[start : start + _SLICE_BYTES]
+            while len(rest) and not coder.eof:
+                found += coder.decompress(rest, _SLICE_BYTES)
+                rest = coder.unconsumed_tail
+                if len(found) > most_bytes:
+                    raise ValueError(f"it has more than {most_bytes} bytes")
+                await asyncio.sleep(0)
+        found += coder.flush()
+    except zlib.error:
+        raise ValueError("it is broken") from None
+    if not coder.eof or coder.unused_data:
+        raise ValueError("it is broken")
+    return bytes(found)

@@ -1,29 +1,30 @@
 """JSON answers in another shape: mapped to the endpoint's fields, wrapped in the envelope, or both.
 
-The envelope is `{success, data, error?, meta}`. All other answers pass as they are.
+The envelope is `{success, data, error?, meta}`. A map keeps what it doesn't name from callers, so what
+can't be mapped is refused; of what is only wrapped, all that isn't JSON passes as it is.
 """
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
 from gateway.exchange import Exchange, RawHeaders, Response
-from gateway.http.content_coding import ungzipped
-from gateway.http.header_fields import without
+from gateway.http.content_coding import decoded
 from gateway.model import FieldMap
 from gateway.problems import Rejected
 from gateway.transform.documents import NotJson
 
-_NOT_WHOLE: Final = frozenset({204, 205, 206, 304})
-_GZIP: Final = frozenset([b"gzip", b"x-gzip"])
-_READABLE: Final = _GZIP | {b"identity"}
+_BODYLESS: Final = frozenset({204, 304})
+_NO_CONTENT: Final = 205
+_PARTIAL: Final = 206
 _OF_THE_BYTES: Final = frozenset(
-    b"accept-ranges content-digest content-md5 digest etag last-modified repr-digest".split()
+    b"accept-ranges content-digest content-encoding content-md5 digest etag last-modified "
+    b"repr-digest".split()
 )
 """Fields that speak of the very bytes, which change here."""
 
@@ -31,9 +32,8 @@ _OF_THE_BYTES: Final = frozenset(
 async def reshape(exchange: Exchange, response: Response) -> None:
     """Map a JSON answer and put it into the envelope, as the endpoint says.
 
-    Gzip is unwrapped. Event streams, binary, otherwise encoded, partial and bodyless answers pass, and so does a
-    body that says it is JSON and isn't. Only a success is mapped: of an upstream's error a map of
-    something else would leave nothing. Raises Rejected `upstream_invalid` for what is too large.
+    Only a success is mapped: of an upstream's error a map of something else would leave nothing.
+    Raises Rejected `upstream_invalid` for what is too large, and for what can't be mapped or wrapped.
     """
     endpoint = exchange.endpoint
     if endpoint.field_map is not None and response.status < 300:
@@ -43,21 +43,35 @@ async def reshape(exchange: Exchange, response: Response) -> None:
 
 
 async def _map(field_map: FieldMap, exchange: Exchange, response: Response) -> None:
-    if (body := await _json(exchange, response)) is None:
+    """Map a success. What has no body passes, and so do WebSockets and events that are asked for."""
+    if _is_bodyless(exchange, response):
         return
-    with suppress(NotJson):
-        response.body = field_map.apply(body)
+    media_type = _media_type(response)
+    if exchange.endpoint.streaming and (response.tunnel or media_type == b"text/event-stream"):
+        return
+    if not _is_json(media_type):
+        if await _has_content(response):
+            raise _refused("is not JSON")
+        return
+    if body := await _content(exchange, response):
+        try:
+            response.body = field_map.apply(body)
+        except NotJson:
+            raise _refused("can't be mapped") from None
         response.headers = _without_digests(response.headers)
 
 
 async def wrap(exchange: Exchange, response: Response) -> None:
     """Put a JSON answer into the envelope; all else passes as it is. Raises like `reshape`."""
-    if (body := await _json(exchange, response)) is None:
+    is_empty = _is_bodyless(exchange, response) or response.status == _NO_CONTENT
+    if is_empty or not _is_json(_media_type(response)):
+        return
+    if not (body := await _content(exchange, response)):
         return
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError:
-        return
+        raise _refused("says that it is JSON, and isn't") from None
     response.body = _envelope(exchange, response.status, body)
     response.headers = [
         (name, b"application/json" if name.lower() == b"content-type" else value)
@@ -65,34 +79,51 @@ async def wrap(exchange: Exchange, response: Response) -> None:
     ]
 
 
-async def _json(exchange: Exchange, response: Response) -> bytes | None:
-    """The body of an answer that says it is JSON, read whole; None for any other answer."""
+def _refused(why: str) -> Rejected:
+    return Rejected("upstream_invalid", f"The upstream's answer {why}.")
+
+
+def _is_bodyless(exchange: Exchange, response: Response) -> bool:
+    return response.body == b"" or exchange.method == "HEAD" or response.status in _BODYLESS
+
+
+def _media_type(response: Response) -> bytes:
     names = {name.lower(): value for name, value in response.headers}
-    media_type = names.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    is_json = media_type == b"application/json" or media_type.endswith(b"+json")
-    bodyless = exchange.method == "HEAD" or response.status in _NOT_WHOLE
-    coding = names.get(b"content-encoding", b"identity").strip().lower()
-    if not is_json or bodyless or coding not in _READABLE:
-        return None
+    return names.get(b"content-type", b"").partition(b";")[0].strip().lower()
+
+
+def _is_json(media_type: bytes) -> bool:
+    return media_type in {b"application/json", b"text/json"} or media_type.endswith(b"+json")
+
+
+async def _has_content(response: Response) -> bool:
+    """True when a body has any bytes; what it begins with is gone then."""
+    if isinstance(response.body, bytes):
+        return bool(response.body)
+    async for piece in response.body:
+        if piece:
+            return True
+    response.body, response.length = b"", None
+    return False
+
+
+async def _content(exchange: Exchange, response: Response) -> bytes:
+    """The JSON of an answer, read whole and without its coding. Raises Rejected `upstream_invalid`."""
+    if response.status == _PARTIAL:
+        raise _refused("is only a part")
+    most = exchange.endpoint.most_response_bytes(exchange.caller.plan)
     if not isinstance(response.body, bytes):
-        response.body, response.length = await _whole(exchange, response.body), None
-    if coding in _GZIP:
-        response.body = await _unwrapped(exchange, response.body)
-    response.headers = without(response.headers, {b"content-encoding"})
-    return response.body
+        response.body, response.length = await _whole(response.body, most), None
+    codings = [value for name, value in response.headers if name.lower() == b"content-encoding"]
+    try:
+        body = await decoded(response.body, b",".join(codings), most)
+    except ValueError as error:
+        raise _refused(f"has a coding that can't be undone: {error}") from None
+    return body.removeprefix(BOM_UTF8)
 
 
-async def _unwrapped(exchange: Exchange, body: bytes) -> bytes:
-    """The body of an answer in gzip, from an upstream that was asked for none."""
-    most = exchange.endpoint.most_response_bytes(exchange.caller.plan)
-    if (content := await ungzipped(body, most)) is None:
-        raise Rejected("upstream_invalid", f"The answer is not gzip of at most {most} bytes.")
-    return content
-
-
-async def _whole(exchange: Exchange, pieces: AsyncIterator[bytes]) -> bytes:
+async def _whole(pieces: AsyncIterator[bytes], most: int) -> bytes:
     """A body that comes in pieces, up to the size limit: one that streams has no other."""
-    most = exchange.endpoint.most_response_bytes(exchange.caller.plan)
     found, size = [], 0
     async for piece in pieces:
         size += len(piece)

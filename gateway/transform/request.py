@@ -40,6 +40,8 @@ _OF_THE_BODY: Final = frozenset(
     b"content-digest content-encoding content-md5 content-type digest repr-digest".split()
 )
 """What a caller says of a body that is not the one that goes to the upstream."""
+_OF_A_COPY: Final = frozenset(b"accept-encoding if-range range".split())
+"""What a caller says of the form in which an answer shall come."""
 _FORWARDED: Final = b"x-forwarded-"
 """How the names begin in which a proxy tells of the caller; a caller has no say in them."""
 _PLACEHOLDER: Final = re.compile(r"(?<=/):([A-Za-z_][A-Za-z0-9_]*)\*?|\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -308,7 +310,7 @@ def _fields(
         dropped.add(b"content-type")
         fields.append(check_field("Content-Type", content_type))
     if own.field_map or (own.response_mode or definition.response_mode) == "envelope":
-        dropped.add(b"accept-encoding")  # what is mapped or wrapped must be read
+        dropped |= _OF_A_COPY  # what is mapped or wrapped must be read, and whole
         fields.append((b"Accept-Encoding", b"identity"))
     kept_here = _OURS - {b"cookie"} if definition.pass_cookies else _OURS
     if injection.passes is not None:
