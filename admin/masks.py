@@ -1,47 +1,46 @@
-"""Secrets kept out of what a person is shown of a request and its answer, in every form they travel.
+"""Secrets kept out of what a person is shown of an upstream's answer, in every form they travel.
 
-An upstream that sends back what it was sent must not tell anybody a secret.
+An upstream that sends back what it was sent must not tell anybody a secret, nor whether something
+that the caller has typed is one: what is typed and comes back is masked, too.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import json
-import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
-from urllib.parse import quote, quote_plus
+from typing import Final
 
 from gateway.exchange import RawHeaders
 from gateway.explain.explanation import MASK
+from gateway.secrets.forms import forms
 
 _CREDENTIALS: Final = frozenset(
     b"authorization cookie proxy-authorization set-cookie x-amz-security-token".split()
 )
-
-_ESCAPE: Final = re.compile("%[0-9A-F]{2}")
-_FOR_HTML: Final = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"}
-"""How some write JSON that may stand in HTML."""
+_RUN: Final = 8
+"""How many characters that were typed are masked where they come back together."""
 
 
 class Masks:
-    """Puts MASK where a secret is."""
+    """Puts MASK where a secret is, and where what was typed comes back."""
 
-    def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets if secret for form in _forms(secret)}
-        self._forms = sorted(forms, key=len, reverse=True)
+    def __init__(self, secrets: Iterable[str], typed: Iterable[str] = ()) -> None:
+        kept = [secret for secret in secrets if secret]
+        self._forms = sorted({form for secret in kept for form in forms(secret)}, key=len)
+        self._run = min([_RUN, *map(len, kept)])
+        self._typed = {form for text in typed if text for form in forms(text)} if kept else set()
 
     @property
     def longest(self) -> int:
         """How many characters the longest form of a secret has."""
-        return len(self._forms[0]) if self._forms else 0
+        return len(self._forms[-1]) if self._forms else 0
 
     def text(self, text: str) -> str:
-        """A text without secrets."""
-        for form in self._forms:
-            text = text.replace(form, MASK)
-        return text
+        """A text without secrets; those that meet are one MASK."""
+        end, shown = 0, list[str]()
+        for start, stop in _joined(self._places(text)):
+            shown += (text[end:start], MASK)
+            end = stop
+        return "".join([*shown, text[end:]])
 
     def headers(self, fields: RawHeaders) -> list[dict[str, str]]:
         """Header fields without secrets; of a credential its scheme is left."""
@@ -57,6 +56,40 @@ class Masks:
         scheme, space, _ = text.partition(" ")
         return f"{self.text(scheme)} {MASK}" if space and name.endswith(b"tion") else MASK
 
+    def _places(self, text: str) -> Iterator[tuple[int, int]]:
+        for form in self._forms:
+            at = text.find(form)
+            while at >= 0:
+                yield at, at + len(form)
+                at = text.find(form, at + 1)
+        if not self._typed:
+            return
+        run, runs = self._run, dict[str, list[int]]()
+        for at in range(len(text) - run + 1):
+            runs.setdefault(text[at : at + run], []).append(at)
+        for typed in self._typed:
+            for at in range(len(typed) - run + 1):
+                for start in runs.pop(typed[at : at + run], ()):
+                    yield start, start + run
+
+
+def _joined(places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Places that do not meet, in their order."""
+    last: tuple[int, int] | None = None
+    for start, stop in sorted(places):
+        if last is not None and start <= last[1]:
+            last = (last[0], max(stop, last[1]))
+            continue
+        if last is not None:
+            yield last
+        last = (start, stop)
+    if last is not None:
+        yield last
+
+
+STAND_INS: Final = Masks([MASK, f"{MASK}:{MASK}"])
+"""For a request that was made with MASK for each secret: it may be encoded there, too."""
+
 
 def readable(content: bytes, fields: RawHeaders) -> str | None:
     """A body as text; None for what is coded, or no UTF-8: a secret could hide in that."""
@@ -69,18 +102,3 @@ def readable(content: bytes, fields: RawHeaders) -> str | None:
         if error.start < len(content) - 3:  # else the cut went through a character
             return None
         return content[: error.start].decode("utf-8")
-
-
-def _forms(secret: str) -> Iterator[str]:
-    """A secret as it may stand in a URL, in HTML, in JSON as several languages write it, and coded."""
-    yield secret
-    for encoded in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
-        yield from (encoded, _ESCAPE.sub(lambda match: match.group().lower(), encoded))
-    yield html.escape(secret)
-    for encoded in (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
-        yield from (encoded, encoded.replace("/", r"\/"), encoded.translate(_FOR_HTML))
-    octets = secret.encode("utf-8", "surrogatepass")
-    coders: tuple[Any, ...] = (base64.b64encode, base64.urlsafe_b64encode)
-    for encode in coders:
-        yield encode(octets).decode("ascii").rstrip("=")
-    yield octets.hex()

@@ -38,6 +38,7 @@ _DELETE: Final = sql.query("secrets.delete")
 _PUBLISHED: Final = sql.query("connectors.published")
 _REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.*").fullmatch
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]").search
+_PLAIN: Final = r"^(?:[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?)?$"
 
 
 class SecretSchema(Wire):
@@ -51,10 +52,17 @@ class SecretSchema(Wire):
     updated_by = fields.String()
 
 
-@says(pattern=r"^[^\x00-\x1f\x7f]*$")
+@says(pattern=_PLAIN)
 def _on_one_line(value: str) -> None:
     if _CONTROL(value):
         raise ValidationError("A secret has no line breaks and no other control characters.")
+    if value != value.strip():
+        raise ValidationError("A secret has no white space at its ends.")
+
+
+def refers(value: str) -> bool:
+    """True for the name of a place outside of the database."""
+    return _REFERENCE(value) is not None
 
 
 def values(**options: Any) -> Pairs:

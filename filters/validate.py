@@ -6,15 +6,12 @@ pointer to each place, and 400 `bad_request` for a body that is not JSON or not 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
-from gateway.model import Rules
 from gateway.runtime import Runtime
 from gateway.transform.apart import Apart
-from gateway.transform.rules import Costly
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +36,5 @@ class Validate:
         if rules.required_headers or rules.media_types:
             rules.check_headers(exchange.headers)
         if rules.need_body:
-            await self._check(rules, exchange.caller.team, await exchange.body.read())
+            await self._apart.check_body(exchange.caller.team, rules, await exchange.body.read())
         return await proceed(exchange)
-
-    async def _check(self, rules: Rules, team: str, body: bytes) -> None:
-        """The body's rules, beside the event loop what takes long."""
-        try:
-            if rules.is_long(body):
-                await asyncio.to_thread(rules.check_body, body)
-            else:
-                rules.check_body(body)
-        except Costly:
-            await self._apart.check(team, rules.schema, body)

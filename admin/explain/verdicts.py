@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from admin.masks import Masks, readable
+from admin.masks import STAND_INS, readable
 from admin.shapes import ANYTHING, COUNT, OBJECT, SWITCH, TEXT, perhaps, record, several
 from gateway.exchange import Exchange
-from gateway.explain.explanation import MASK, Explanation, Verdict
+from gateway.explain.explanation import Explanation, Verdict
 from gateway.limits.contract import Concurrency, Rate, Standing
 from gateway.model import Caller
 from gateway.problems import Rejected
 
 MOST_SHOWN: Final = 4096
 """How much of a body that the endpoint makes is shown, in bytes."""
-_MASKS: Final = Masks([MASK, f"{MASK}:{MASK}"])
-"""What stands for a secret may be encoded, too."""
 
 EXPLANATION: Final = record(
     "What the pipeline says of the request, filter by filter.",
@@ -181,9 +179,9 @@ def _upstream(told: Explanation) -> dict[str, Any] | None:
     body = None if outgoing.body is None else readable(outgoing.body[:MOST_SHOWN], [])
     return {
         "method": outgoing.method,
-        "url": _MASKS.text(origins[0] + outgoing.target),
+        "url": STAND_INS.text(origins[0] + outgoing.target),
         "origins": origins,
-        "headers": _MASKS.headers(outgoing.headers),
-        "body": None if body is None else _MASKS.text(body),
+        "headers": STAND_INS.headers(outgoing.headers),
+        "body": None if body is None else STAND_INS.text(body),
         "bodyIsCallers": outgoing.body is None,
     }

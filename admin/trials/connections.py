@@ -79,6 +79,8 @@ async def saved(call: Call) -> web.Response:
 async def draft(call: Call) -> web.Response:
     """POST: test a connector that is not saved, perhaps with the secrets of one that is."""
     item = await asyncio.to_thread(_SCHEMA.load, await call.body())
+    if any(map(secrets.refers, item["secrets"].values())):
+        call.require("admin", "Using references")
     row = {"id": _DRAFT, **item}
     own = [{"id": entry["name"], **entry} for entry in item["endpoints"]]
     asked = _asked(item["request"], own, "/request")

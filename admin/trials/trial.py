@@ -1,7 +1,7 @@
 """One test of a connection: a request through the real transport, told step by step.
 
 The first step that fails is the last. The request goes where the connector's requests go and nowhere
-else, and secrets are masked in whatever is shown of it and of its answer.
+else. What is shown of it was made with masks for the secrets, and in its answer they are masked.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from admin import secrets, snapshots
 from admin.calls import Call
 from admin.described_requests import exchange_of
 from admin.fields import sentence
-from admin.masks import Masks, readable
+from admin.masks import STAND_INS, Masks, readable
 from admin.publishing import COMPILES, placeholders
+from admin.trials.typed import typed
 from gateway.exchange import Exchange, Outgoing
+from gateway.explain.explanation import MASK
 from gateway.http.wire import has_no_body
-from gateway.model import Connector
+from gateway.model import Connector, Mapped
 from gateway.problems import Fault, Rejected
+from gateway.transform.apart import Apart
 from gateway.transform.compiling import compile_connector
 from gateway.transform.routes import Pattern, Router
 from gateway.upstream.answer import Answer, Bounds
@@ -113,18 +116,19 @@ class Trial:
         self._values = values
         self._unset = unset
         self._steps = Steps()
-        self._masks = Masks(_hidden(row, asked, values))
-        self._outgoing: Outgoing | None = None
+        self._masks = Masks([])
+        self._shown: Outgoing | None = None
+        self._is_long = False
         self._answer: dict[str, Any] | None = None
 
     def told(self) -> dict[str, Any]:
         """The answer of the API; `ok` only when an answer came and every step went well."""
         request, steps = None, self._steps.told
-        if self._outgoing is not None:
+        if self._shown is not None:
             request = {
-                "method": self._outgoing.method,
-                "url": self._masks.text(self.origin + self._outgoing.target),
-                "headers": self._masks.headers(self._outgoing.headers),
+                "method": self._shown.method,
+                "url": STAND_INS.text(self.origin + self._shown.target),
+                "headers": STAND_INS.headers(self._shown.headers),
             }
         return {
             "ok": self._answer is not None and all(step["ok"] for step in steps),
@@ -137,13 +141,13 @@ class Trial:
     async def run(self, call: Call, *, send: bool) -> None:
         """Do step after step; the request itself only where it is to be sent."""
         try:
-            compiled, exchange = self._prepare(call)
+            compiled, exchange = await self._prepare(call)
             if send:
                 await self._send(call.control.probe(), compiled, exchange)
         except Failed:
             pass
 
-    def _prepare(self, call: Call) -> tuple[Connector, Exchange]:
+    async def _prepare(self, call: Call) -> tuple[Connector, Exchange]:
         """The upstream request, made as callers' are."""
         endpoint = self._asked.endpoint
         own = [] if endpoint is None else [{**endpoint, "enabled": True}]
@@ -154,6 +158,8 @@ class Trial:
             entries = frozen["endpoints"] or [_NO_ENDPOINT]
             whole = {**frozen, "endpoints": entries}
             compiled = compile_connector(whole, team=call.team, secrets=self._values)
+            masks = dict.fromkeys(self._values, MASK)
+            masked = compile_connector(whole, team=call.team, secrets=masks)
         except COMPILES as fault:
             raise self._steps.fail("url", sentence(fault)) from None
         try:
@@ -167,11 +173,11 @@ class Trial:
             raise self._steps.fail("secrets", " ".join(fault.detail for fault in self._unset))
         if self._values:
             self._steps.done("secrets", f"Set: {', '.join(self._values)}.")
-        return compiled, self._exchange(call, compiled)
+        return compiled, await self._exchange(call, compiled, masked)
 
-    def _exchange(self, call: Call, compiled: Connector) -> Exchange:
+    async def _exchange(self, call: Call, compiled: Connector, masked: Connector) -> Exchange:
         given, method, path = self._asked.request, self._asked.method, self._asked.path
-        health, _, query = (compiled.definition.health_check_path or "").partition("?")
+        query = (compiled.definition.health_check_path or "").partition("?")[2]
         if self._asked.endpoint is None and not given["query"]:
             given = {**given, "query": query}
         exchange = exchange_of(
@@ -183,17 +189,39 @@ class Trial:
         )
         match = compiled.router.match(method, path)
         exchange.connector, exchange.endpoint, exchange.params = compiled, match.route, match.params
-        mapped = match.route.mapped
-        if self._asked.endpoint is None:
-            whole = compiled.base.path.rstrip("/") + health
-            mapped = mapped.to(whole or "/")
         try:
-            _check(exchange)
-            self._outgoing = exchange.outgoing = mapped.outgoing(exchange)
+            exchange.outgoing = self._mapped(compiled, path).outgoing(exchange)
+            await _check(exchange)
+            shown = self._mapped(masked, path).outgoing(exchange)
         except Rejected as rejected:
             faults = [f"{fault.pointer}: {fault.detail}." for fault in rejected.errors]
             raise self._steps.fail("request", " ".join([rejected.detail, *faults])) from None
+        passed = self._passed()
+        content = shown.body if shown.body is not None else exchange.body.arrived() or b""
+        words = typed(shown, content)
+        self._is_long = words is None
+        hidden = [value for name, value in given["headers"].items() if name.lower() == passed]
+        self._masks = Masks([*_hidden(self.row, self._values), *hidden], words or ())
+        shown.headers = [
+            (name, MASK.encode() if name.lower().decode("ascii") == passed else value)
+            for name, value in shown.headers
+        ]
+        self._shown = shown
         return exchange
+
+    def _mapped(self, compiled: Connector, path: str) -> Mapped:
+        """How the request is made; without an endpoint it goes to what health checks ask."""
+        mapped = compiled.router.match(self._asked.method, path).route.mapped
+        if self._asked.endpoint is not None:
+            return mapped
+        health = (compiled.definition.health_check_path or "").partition("?")[0]
+        return mapped.to(compiled.base.path.rstrip("/") + health or "/")
+
+    def _passed(self) -> str | None:
+        """The lower-case name of the caller's field that is passed through, if one is."""
+        if self.row["auth_type"] != "passthrough":
+            return None
+        return str(self.row["auth_config"].get("header_name", "Authorization")).lower()
 
     async def _send(self, probe: Probe, compiled: Connector, exchange: Exchange) -> None:
         endpoint = exchange.endpoint
@@ -238,7 +266,7 @@ class Trial:
         most = MOST_SHOWN + 2 * self._masks.longest
         if not has_no_body(exchange.outgoing.method, status):
             fault = await self._read(got, content, most)
-        body = readable(bytes(content), got.headers)
+        body = None if self._is_long else readable(bytes(content), got.headers)
         is_cut = bool(fault) or len(content) >= most
         if body is not None:
             body = self._masks.text(body)
@@ -246,7 +274,9 @@ class Trial:
                 body = body[: max(len(body) - self._masks.longest, 0)]
         self._answer = {
             "status": status,
-            "headers": self._masks.headers(
+            "headers": []
+            if self._is_long
+            else self._masks.headers(
                 [field for field in got.headers if field[0].lower() != b"set-cookie"]
             ),
             "body": None if body is None else body[:MOST_SHOWN],
@@ -294,27 +324,23 @@ def _first(compiled: Connector) -> Any:
     return min(compiled.destinations, key=lambda destination: destination.priority).url
 
 
-def _check(exchange: Exchange) -> None:
+async def _check(exchange: Exchange) -> None:
     """Ask of the request what the endpoint asks of a caller's. Raises Rejected."""
     rules, most = exchange.endpoint.rules, exchange.endpoint.definition.max_request_size
     if most is not None:
         exchange.body.limit(most)
     rules.check_headers(exchange.headers)
     if rules.need_body:
-        rules.check_body(exchange.body.arrived() or b"")
+        await Apart().check_body(exchange.connector.team, rules, exchange.body.arrived() or b"")
 
 
-def _hidden(row: Mapping[str, Any], asked: Asked, values: Mapping[str, str]) -> list[str]:
-    """Whatever is a credential in the request."""
+def _hidden(row: Mapping[str, Any], values: Mapping[str, str]) -> list[str]:
+    """Whatever of ours is a credential in the request."""
     config = row["auth_config"]
     hidden = [*values.values()]
     if row["auth_type"] == "basic":
         names = (config.get("username_ref", "username"), config.get("password_ref", "password"))
         hidden.append(":".join(values.get(name, "") for name in names))
-    if row["auth_type"] == "passthrough":
-        passed = config.get("header_name", "Authorization").lower()
-        given = asked.request["headers"].items()
-        hidden += [value for name, value in given if name.lower() == passed]
     return hidden
 
 

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.model import Rules
 from gateway.problems import Fault, Rejected
 from gateway.tasks import Tasks
-from gateway.transform.rules import PATIENCE, Schema
+from gateway.transform.rules import PATIENCE, Costly, Schema
 
 MOST_CPU_S: Final = 1
 """What one check may use, in seconds of a processor."""
@@ -38,6 +39,16 @@ class Apart:
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._teams: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: defaultdict[str, int] = defaultdict(int)
+
+    async def check_body(self, team: str, rules: Rules, body: bytes) -> None:
+        """The rules of an endpoint for a body, beside the event loop what takes long. Raises Rejected."""
+        try:
+            if rules.is_long(body):
+                await asyncio.to_thread(rules.check_body, body)
+            else:
+                rules.check_body(body)
+        except Costly:
+            await self.check(team, rules.schema, body)
 
     async def check(self, team: str, schema: Schema, body: bytes) -> None:
         """Raises Rejected as `Schema.check` does, `validation_failed` also past the deadline, and

@@ -100,6 +100,19 @@ async def test_saved_secret_is_used_for_a_draft_of_its_host(
     assert TOKEN not in answer.text
 
 
+@pytest.mark.parametrize("reference", ["env:DAYDREAM_API_KEY", "file:/etc/hostname", "env:NONE"])
+async def test_reference_is_used_by_who_may_set_it(
+    reference: str, admin: User, editor: User, upstream: Upstream
+) -> None:
+    draft = {"upstreamBaseUrl": "https://api.daydream.live", "authType": "bearer"}
+    draft["secrets"] = {"token": reference}  # type: ignore[assignment] # a body is anything
+    refused = await editor.post("/connectors/test?dryRun=true", draft)
+
+    assert (refused.status, refused.json["code"]) == (403, "forbidden")
+    allowed = await admin.post("/connectors/test?dryRun=true", draft)
+    assert allowed.status == (200 if reference == "env:DAYDREAM_API_KEY" else 422)
+
+
 async def test_saved_secret_goes_to_no_other_host(
     admin: User, stranger: User, make_connector: Make, upstream: Upstream
 ) -> None:

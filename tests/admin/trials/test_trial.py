@@ -259,6 +259,63 @@ async def test_secret_that_the_upstream_sends_back_is_masked(
     assert "set-cookie" not in answer.text.lower()
 
 
+@pytest.mark.parametrize(
+    ("kind", "config", "shown"),
+    [
+        ("bearer", {}, "Bearer ***"),
+        ("query", {"paramName": "k"}, "k=***"),
+        ("header", {"headers": {"X-Key": "a {{secrets.token}}"}}, "a ***"),
+    ],
+)
+async def test_guess_of_a_secret_is_shown_as_it_was_typed(
+    kind: str, config: Any, shown: str, admin: User, editor: User, upstream: Upstream
+) -> None:
+    async def echo(call: Call) -> None:
+        await call.read_body()
+        await call.answer(200, call.head + call.body, [("X-Seen", call.field("x-guess") or "")])
+
+    upstream.script = echo
+    connector: dict[str, Any] = {"slug": "maps", "upstreamBaseUrl": upstream.url, "authType": kind}
+    connector |= {"authConfig": config, "endpoints": [ECHO], "secrets": {"token": "pass-w0rd-2"}}
+    assert (await admin.post("/connectors", connector)).status == 201
+    guesses = [f"pass-w0rd-{number}" for number in range(5)]
+    told = []
+    for right in ("pass-w0rd-2", "quite-other"):
+        await admin.put("/connectors/maps/secrets", {"token": right})
+        request = {
+            "endpoint": "echo",
+            "path": "/echo/pass-w0rd-2",
+            "query": "q=pass-w0rd-2",
+            "headers": {"X-Guess": "pass-w0rd-2"},
+            "body": guesses,
+        }
+        answer = await editor.post("/connectors/maps/test", request)
+        assert answer.json["ok"] is True, answer.text
+        sent = answer.json["request"]
+        assert "/e/pass-w0rd-2?q=pass-w0rd-2" in sent["url"]
+        assert {"name": "X-Guess", "value": "pass-w0rd-2"} in sent["headers"]
+        assert shown in f"{sent['url']} {sent['headers']}"
+        lines = [line.lower() for line in (answer.json["answer"]["body"] or "").splitlines()]
+        ours = ("x-request-id", "traceparent")
+        told.append([line for line in lines if not line.startswith(ours)])
+        assert "w0rd" not in answer.json["answer"]["body"]
+
+    assert told[0] == told[1]
+
+
+async def test_answer_to_more_than_is_compared_is_not_shown(
+    admin: User, editor: User, make_connector: Make, upstream: Upstream
+) -> None:
+    await make_connector(
+        upstreamBaseUrl=upstream.url, authType="bearer", secrets={"token": TOKEN}, endpoints=[ECHO]
+    )
+    request = {"endpoint": "echo", "path": "/echo/a", "bodyText": "guess " * 2000}
+    answer = (await editor.post("/connectors/maps/test", request)).json
+
+    assert (answer["ok"], answer["answer"]["status"]) == (True, 200)
+    assert (answer["answer"]["headers"], answer["answer"]["body"]) == ([], None)
+
+
 async def test_part_of_a_secret_at_the_cut_is_not_shown(editor: User, upstream: Upstream) -> None:
     secret = "s" + "3cr3t" * 40
     for length in (4000, 4090, 4096, 4200, 4400):
