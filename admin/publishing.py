@@ -131,18 +131,19 @@ async def release(
     note: str = "",
     restored: int | None = None,
 ) -> dict[str, Any]:
-    """Give callers a snapshot; answers the connector's row. Of the oldest versions some go.
+    """Give callers a snapshot and what secrets are staged; answers the connector's row.
 
-    `restored` is the version that this one brings back.
+    Of the oldest versions some go. `restored` is the version that this one brings back.
     """
     published = await write.row(_PUBLISH, row["id"], row["version"])
     if published is None:
         raise stale()
     version, user = published["version"], write.call.identity.user
+    staged = await secrets.enforce(write, row)
     summary = f"Back to version {restored}."
     if restored is None:
         latest = await write.row(_LATEST, row["id"])
-        summary = snapshots.summary(latest and latest["snapshot"], snapshot)
+        summary = snapshots.summary(latest and latest["snapshot"], snapshot, staged)
     await write.run(_FREEZE, row["id"], version, snapshot, user, note, summary, restored)
     await write.run(_FORGET, row["id"], MOST_VERSIONS)
     difference = {

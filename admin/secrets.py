@@ -1,4 +1,5 @@
-"""Secrets of connectors: written and never read back. What is set is in force at once.
+"""Secrets of connectors: written and never read back. What is set is in force at once, what is staged
+with the next publish.
 
 A value of the form `env:NAME` or `file:/path` is a reference, if the operator lets the connector's
 host have it.
@@ -33,8 +34,14 @@ from gateway.transform.request import AuthFault, secret_names
 from gateway.transform.rules import pointer
 
 _ALL: Final = sql.query("secrets.all")
+_STAGED: Final = sql.query("secrets.staged")
+_DRAFTED: Final = sql.query("secrets.drafted")
 _PUT: Final = sql.query("secrets.put")
+_STAGE: Final = sql.query("secrets.stage")
+_ENFORCE: Final = sql.query("secrets.enforce")
+_DISCARD: Final = sql.query("secrets.discard")
 _DELETE: Final = sql.query("secrets.delete")
+_TOUCH: Final = sql.query("connectors.touch")
 _PUBLISHED: Final = sql.query("connectors.published")
 _REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.*").fullmatch
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]").search
@@ -42,7 +49,10 @@ _PLAIN: Final = r"^(?:[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?)?$"
 
 
 class SecretSchema(Wire):
-    """What may be told of a secret. `used` is false for one that the connector no longer names."""
+    """What may be told of a secret. `used` is false for one that the connector no longer names.
+
+    `staged` is there where a value is kept for the draft, `set` is true where one is in force.
+    """
 
     name = fields.String()
     set = Switch()
@@ -50,6 +60,9 @@ class SecretSchema(Wire):
     reference = fields.String()
     updated_at = Instant()
     updated_by = fields.String()
+    staged = Switch()
+    staged_at = Instant()
+    staged_by = fields.String()
 
 
 @says(pattern=_PLAIN)
@@ -95,21 +108,50 @@ def names_of(definition: Mapping[str, Any], own: Iterable[Mapping[str, Any]]) ->
 
 
 async def are_set(team: TeamRows, connector_id: UUID) -> bool:
-    """True when a connector has any secret."""
-    return bool(await team.rows(_ALL, connector_id))
+    """True when a connector has any secret, be it a staged one."""
+    return bool(await team.rows(_DRAFTED, connector_id))
 
 
 async def store(
-    write: Write, row: Mapping[str, Any], known: Collection[str], given: Mapping[str, str], at: str
+    write: Write,
+    row: Mapping[str, Any],
+    known: Collection[str],
+    given: Mapping[str, str],
+    at: str,
+    *,
+    stage: bool = False,
 ) -> None:
-    """Set secrets of a connector; `at` leads the pointers of faults. Raises Rejected."""
+    """Set or stage secrets of a connector; `at` leads the pointers of faults. Raises Rejected."""
     vault = write.call.control.vault
     _check(vault, row, known, given, at)
     place = {"team": write.call.team, "connector": str(row["id"])}
     rows = [{"name": name, **_kept(vault, place, name, value)} for name, value in given.items()]
-    await write.run(_PUT, row["id"], rows, write.call.identity.user)
-    for name in given:
-        write.log("secret.set", f"{row['id']}/{name}", {name: audit.CHANGED})
+    await write.run(_STAGE if stage else _PUT, row["id"], rows, write.call.identity.user)
+    if stage:
+        await write.run(_TOUCH, row["id"])
+    _log(write, "secret.stage" if stage else "secret.set", row, given)
+
+
+async def enforce(write: Write, row: Mapping[str, Any]) -> list[str]:
+    """Put in force what is staged; answers its names."""
+    names = [found["name"] for found in await write.rows(_ENFORCE, row["id"])]
+    _log(write, "secret.set", row, names)
+    return names
+
+
+async def discard(
+    write: Write, row: Mapping[str, Any], names: Collection[str] | None = None
+) -> list[str]:
+    """Forget what is staged under these names, or whatever is; answers the names of what was."""
+    wanted = None if names is None else list(names)
+    gone = [found["name"] for found in await write.rows(_DISCARD, row["id"], wanted)]
+    _log(write, "secret.unstage", row, gone)
+    return gone
+
+
+def _log(write: Write, action: str, row: Mapping[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        write.log(action, f"{row['id']}/{name}", {name: audit.CHANGED})
 
 
 def given(
@@ -177,8 +219,8 @@ def _kept(vault: Vault, place: Mapping[str, str], name: str, value: str) -> dict
 async def opened(
     team: Reading, row: Mapping[str, Any], needed: Iterable[str]
 ) -> tuple[dict[str, str], list[Fault]]:
-    """The values of secrets as callers' requests will get them, and a fault for each that is none."""
-    there = {secret["name"]: secret for secret in await team.rows(_ALL, row["id"])}
+    """The values of secrets as callers' requests get them after a publish, and a fault for each that is none."""
+    there = {secret["name"]: secret for secret in await team.rows(_DRAFTED, row["id"])}
     found, faults = {}, []
     for name in needed:
         try:
@@ -205,33 +247,44 @@ async def index(call: Call) -> web.Response:
 
 
 async def put(call: Call) -> web.Response:
-    """PUT: new values for some secrets."""
+    """PUT: new values for some secrets, in force at once; with `?stage=true` with the next publish."""
     given = _VALUES.deserialize(await call.body())
     async with writing(call) as write:
         row = await editable_connector(write, call.part("connector"))
         call.expect(row["version"])
-        await store(write, row, await names(write, row), given, "")
+        known = await names(write, row)
+        await store(write, row, known, given, "", stage=call.flag("stage"))
         return await _list(write, row)
 
 
 async def delete(call: Call) -> web.Response:
-    """DELETE: forget one."""
+    """DELETE: forget one, staged or in force; with `?stage=true` what is staged alone."""
+    name, only_staged = call.part("name"), call.flag("stage")
     async with writing(call) as write:
         row = await editable_connector(write, call.part("connector"))
         call.expect(row["version"])
-        gone = await write.row(_DELETE, row["id"], call.part("name"))
-        if gone is None:
+        gone = await discard(write, row, [name])
+        if not only_staged and await write.row(_DELETE, row["id"], name) is not None:
+            gone.append(name)
+            _log(write, "secret.delete", row, [name])
+        if not gone:
             raise unknown("secret")
-        write.log("secret.delete", f"{row['id']}/{gone['name']}", {gone["name"]: audit.CHANGED})
     return nothing()
 
 
 async def _list(team: TeamRows, row: Mapping[str, Any]) -> web.Response:
     there = {secret["name"]: secret for secret in await team.rows(_ALL, row["id"])}
+    staged = {secret["name"]: secret for secret in await team.rows(_STAGED, row["id"])}
     used = await names(team, row)
     items = [
-        {"name": name, "set": name in there, "used": name in used, **_told(there.get(name))}
-        for name in dict.fromkeys((*used, *there))
+        {
+            "name": name,
+            "set": name in there,
+            "used": name in used,
+            **_told(there.get(name)),
+            **_told_staged(staged.get(name)),
+        }
+        for name in dict.fromkeys((*used, *there, *staged))
     ]
     return answer({"items": [_SCHEMA.dump(item) for item in items], "nextCursor": None})
 
@@ -239,6 +292,12 @@ async def _list(team: TeamRows, row: Mapping[str, Any]) -> web.Response:
 def _told(row: Mapping[str, Any] | None) -> dict[str, Any]:
     shown = ("reference", "updated_at", "updated_by")
     return {} if row is None else {name: row[name] for name in shown if row[name] is not None}
+
+
+def _told_staged(row: Mapping[str, Any] | None) -> dict[str, Any]:
+    if row is None:
+        return {}
+    return {"staged": True, "staged_at": row["updated_at"], "staged_by": row["updated_by"]}
 
 
 RESOURCE: Final = Resource(
@@ -258,9 +317,22 @@ RESOURCE: Final = Resource(
             "admin",
             put,
             Operation(
-                SecretSchema, many=True, body=_VALUES, if_match=True, example={"token": "s3cret"}
+                SecretSchema,
+                many=True,
+                body=_VALUES,
+                if_match=True,
+                flags={
+                    "stage": "Keep the values for the draft: the next publish puts them in force."
+                },
+                example={"token": "s3cret"},
             ),
         ),
-        Route("DELETE", "/connectors/{connector}/secrets/{name}", "admin", delete, deletes()),
+        Route(
+            "DELETE",
+            "/connectors/{connector}/secrets/{name}",
+            "admin",
+            delete,
+            deletes(flags={"stage": "Forget what is staged alone."}),
+        ),
     ),
 )

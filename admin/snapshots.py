@@ -99,8 +99,8 @@ def _pairs(
         yield None, new
 
 
-def summary(before: Snapshot | None, after: Snapshot) -> str:
-    """What has changed, in a line for people."""
+def summary(before: Snapshot | None, after: Snapshot, secrets: Sequence[str] = ()) -> str:
+    """What has changed, in a line for people; of secrets their names."""
     if before is None:
         return "The first version."
     old_row, new_row = connector_row(before), connector_row(after)
@@ -114,6 +114,7 @@ def summary(before: Snapshot | None, after: Snapshot) -> str:
         elif not is_same(old, new):
             kinds["changed"].append(old["name"])
     parts += [f"{kind} {_endpoints(names)}" for kind, names in kinds.items() if names]
+    parts += [f"new values for {_listed([*secrets])}"] if secrets else []
     line = "; ".join(parts) or "nothing has changed"
     return f"{line[0].upper()}{line[1:]}."
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from marshmallow import ValidationError, fields
 
 import sql
-from admin import connectors, endpoints, publishing, snapshots
+from admin import connectors, endpoints, publishing, secrets, snapshots
 from admin.calls import Call, TeamRows, answer, stale
 from admin.differences import changed, is_same
 from admin.fields import MOST_COUNT, Instant, Wire, count, matches, text
@@ -133,7 +133,8 @@ async def diff(call: Call) -> web.Response:
 async def rollback(call: Call) -> web.Response:
     """POST: callers get what they got with this version, as a new one; the draft is that, too.
 
-    The slug and the secrets stay as they are: they are in no version.
+    The slug and the secrets in force stay as they are: they are in no version. Those that were staged for
+    the draft are gone with it.
     """
     given = _ROLLBACK.load(await call.body())
     async with writing(call) as write:
@@ -142,6 +143,7 @@ async def rollback(call: Call) -> web.Response:
         found = await write.row(_ONE, row["id"], given["version"])
         if found is None:
             raise ValidationError({"version": ["The connector has no such version, or no more."]})
+        await secrets.discard(write, row)
         row = await _restore(write, row, found["snapshot"])
         snapshot, faults = await publishing.checked(write, row)
         if faults:

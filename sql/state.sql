@@ -29,11 +29,11 @@ ORDER BY connector_id, name
 LIMIT 1000000;
 
 -- name: secrets
--- List what is set for these connectors; of a sealed value not even that is read.
+-- List what the drafts of these connectors use; of a sealed value not even that is read.
 -- $1 team_id text
 -- $2 connector_ids uuid[]
 SELECT connector_id, name, reference
-FROM connector_secret
+FROM drafted_secret
 WHERE team_id = $1 AND connector_id = ANY ($2)
 ORDER BY connector_id, name
 LIMIT 1000000;

@@ -196,6 +196,7 @@ class _Application:
             await write.run(_TOUCH, row["id"])
         if references:
             known = secrets.names_of(row, own)
+            await secrets.discard(write, row, references)
             await secrets.store(write, row, known, references, "/secrets")
 
     async def _endpoints(

@@ -19,7 +19,7 @@ from admin.routes import Operation, Resource, Route
 from admin.templates import documents, variables
 from gateway.problems import Rejected
 
-_SECRETS: Final = sql.query("secrets.all")
+_SECRETS: Final = sql.query("secrets.drafted")
 _ENDPOINT: Final = endpoints.EndpointSchema()
 _EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 _ICON: Final = "🔌"

@@ -19,6 +19,7 @@ from gateway.secrets.vault import Sealed, Vault, VaultFault
 
 _LEFT = sql.query("rotation.left")
 _SECRETS: Final = (sql.query("rotation.secrets"), sql.query("rotation.reseal_secrets"))
+_STAGED: Final = (sql.query("rotation.staged"), sql.query("rotation.reseal_staged"))
 _SESSIONS: Final = (sql.query("rotation.sessions"), sql.query("rotation.reseal_sessions"))
 
 _MOST_ROWS: Final = 200
@@ -77,7 +78,7 @@ class _Run:
         """Go once through all rows; answers why some can't be sealed anew."""
         left, faults = await self.left(), list[str]()
         total = self.resealed + left
-        for batch, reseal in (_SECRETS, _SESSIONS):
+        for batch, reseal in (_STAGED, _SECRETS, _SESSIONS):
             last: tuple[UUID, str] = (UUID(int=0), "")
             while True:
                 async with self._database.transaction() as connection:
