@@ -1,7 +1,8 @@
 """Is the request what the endpoint asks for: size, media type, header fields, body.
 
-Answers 413 `payload_too_large`, 415 `unsupported_media_type`, 422 `validation_failed` with a
-pointer to each place, and 400 `bad_request` for a body that is not JSON or not text.
+Answers 413 `payload_too_large`, 415 `unsupported_media_type` (also for a body that can't be looked
+into), 422 `validation_failed` with a pointer to each place, and 400 `bad_request` for a body that is
+not JSON or not text.
 """
 
 from __future__ import annotations
@@ -36,5 +37,6 @@ class Validate:
         if rules.required_headers or rules.media_types:
             rules.check_headers(exchange.headers)
         if rules.need_body:
-            await self._apart.check_body(exchange.caller.team, rules, await exchange.body.read())
+            team, body = exchange.caller.team, await exchange.body.read()
+            await self._apart.check_body(team, rules, body, exchange.headers)
         return await proceed(exchange)

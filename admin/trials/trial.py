@@ -331,7 +331,8 @@ async def _check(exchange: Exchange) -> None:
         exchange.body.limit(most)
     rules.check_headers(exchange.headers)
     if rules.need_body:
-        await Apart().check_body(exchange.connector.team, rules, exchange.body.arrived() or b"")
+        team, body = exchange.connector.team, exchange.body.arrived() or b""
+        await Apart().check_body(team, rules, body, exchange.headers)
 
 
 def _hidden(row: Mapping[str, Any], values: Mapping[str, str]) -> list[str]:

@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -40,13 +40,15 @@ class Apart:
         self._teams: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: defaultdict[str, int] = defaultdict(int)
 
-    async def check_body(self, team: str, rules: Rules, body: bytes) -> None:
+    async def check_body(
+        self, team: str, rules: Rules, body: bytes, headers: Mapping[str, str]
+    ) -> None:
         """The rules of an endpoint for a body, beside the event loop what takes long. Raises Rejected."""
         try:
             if rules.is_long(body):
-                await asyncio.to_thread(rules.check_body, body)
+                await asyncio.to_thread(rules.check_body, body, headers)
             else:
-                rules.check_body(body)
+                rules.check_body(body, headers)
         except Costly:
             await self.check(team, rules.schema, body)
 

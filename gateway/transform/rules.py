@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final
 
 import jsonschema_rs
@@ -20,7 +21,9 @@ import re2
 
 from gateway.problems import Fault, Rejected, quoted
 from gateway.transform.costs import TOO_MUCH, Cost, depth_of, nodes
+from gateway.transform.readings import Reading, readings
 
+_NO_FIELDS: Final[Mapping[str, str]] = MappingProxyType({})
 MOST_SCHEMA_BYTES: Final = 256 << 10
 MOST_SCHEMAS_BYTES: Final = 1 << 20
 """How many bytes of schemas a connector may have in all."""
@@ -266,34 +269,39 @@ class Rules:
                     f"The body must be {' or '.join(sorted(self.media_types))}.",
                 )
 
-    def check_body(self, body: bytes) -> None:
+    def check_body(self, body: bytes, headers: Mapping[str, str] = _NO_FIELDS) -> None:
         """Raises Rejected `validation_failed`, or `bad_request` for a body that is not JSON.
 
-        Raises Costly where the schema takes too long.
+        For what no words can be looked for in: `bad_request` or `unsupported_media_type`. Raises Costly
+        where the schema takes too long.
         """
-        self._check_text(body)
+        if self.pattern is not None or self.words is not None:
+            self._check_texts(readings(body, headers))
         if self.schema is not None:
             self.schema.check(body)
 
-    def _check_text(self, body: bytes) -> None:
-        if self.pattern is None and self.words is None:
-            return
-        try:
-            text = body.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise Rejected("bad_request", "The body is not UTF-8 text.") from error
-        if self.pattern is not None and self.pattern.search(text) is None:
+    def _check_texts(self, found: Sequence[Reading]) -> None:
+        if self.pattern is not None and not all(map(self._matches, found)):
             raise Rejected(
                 "validation_failed",
                 "The body does not match the endpoint's pattern.",
                 errors=[Fault("", "does not match the pattern")],
             )
-        if self.words is not None and (found := self.words.search(text)) is not None:
-            raise Rejected(
-                "validation_failed",
-                "The body has a word that the endpoint forbids.",
-                errors=[Fault("", f"the word {found.group(1)} is forbidden")],
-            )
+        if self.words is None:
+            return
+        for reading in found:
+            if (word := self.words.search("\n".join(reading.texts))) is not None:
+                raise Rejected(
+                    "validation_failed",
+                    "The body has a word that the endpoint forbids.",
+                    errors=[Fault("", f"the word {word.group(1)} is forbidden")],
+                )
+
+    def _matches(self, reading: Reading) -> bool:
+        """True where the pattern is found in the whole, or in each text."""
+        if self.pattern.search(reading.whole) is not None:
+            return True
+        return bool(reading.texts) and all(map(self.pattern.search, reading.texts))
 
 
 def _announces_body(headers: Mapping[str, str]) -> bool:

@@ -121,6 +121,11 @@ async def test_body_that_was_checked_goes_on_whole() -> None:
         ({"body_pattern": "a"}, [], b"", "validation_failed", [""]),
         ({"body_pattern": "a"}, [], b"a\xff", "bad_request", []),
         ({"body_blacklist": ["DROP"]}, [], b"please drop, now", "validation_failed", [""]),
+        ({"body_blacklist": ["DROP"]}, [("Content-Type", "application/json")],
+         rb'{"q": "DR\u004fP"}', "validation_failed", [""]),
+        ({"body_blacklist": ["DROP"]}, [("Content-Type", "text/plain; charset=utf-16")],
+         "drop".encode("utf-16"), "unsupported_media_type", []),
+        ({"body_pattern": "a"}, [("Content-Encoding", "br")], b"a", "unsupported_media_type", []),
     ],
 )  # fmt: skip
 async def test_broken_rule_is_told_with_its_place(
