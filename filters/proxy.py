@@ -45,13 +45,14 @@ class Proxy:
         limits = Bounds(endpoint.timeout_s, endpoint.idle_timeout_s, most, endpoint.streaming)
         answer = await self._attempts.send(exchange, limits)
         exchange.outcome.source = "upstream"
+        headers = endpoint.mapped.discreet(answer.headers)
         if has_no_body(exchange.method, answer.status):
             if answer.is_switched:
                 tunnel = Tunnel(answer, exchange.body)
-                return Response(answer.status, answer.headers, tunnel.pieces(), tunnel=tunnel)
-            return Response(answer.status, answer.headers, b"", answer.length)
+                return Response(answer.status, headers, tunnel.pieces(), tunnel=tunnel)
+            return Response(answer.status, headers, b"", answer.length)
         if answer.status == _RESET:  # whatever the upstream thinks (RFC 9110 15.3.6)
-            return Response(answer.status, answer.headers)
+            return Response(answer.status, headers)
         if answer.body is not None:
-            return Response(answer.status, answer.headers, answer.body)
-        return Response(answer.status, answer.headers, answer.pieces(), answer.length)
+            return Response(answer.status, headers, answer.body)
+        return Response(answer.status, headers, answer.pieces(), answer.length)

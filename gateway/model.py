@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 from urllib.parse import SplitResult
 
-from gateway.http.messages import Outgoing
+from gateway.http.messages import Outgoing, RawHeaders
 from gateway.limits.callers import concurrency_of, name_of, quotas_of, rate_of, unlimited_of
 from gateway.limits.contract import Concurrency, Quota, Rate
 from gateway.networks import Network
@@ -167,8 +167,8 @@ class Mapped(Protocol):
 
     `outgoing` takes the exchange, whose body was read whole where that `needs_body`, and raises
     Rejected; `dropped` are the lower-case names of the caller's fields that go no further.
-    `missing_secret` names a secret that is not set: then nothing can be sent. `to` gives the same with
-    another path at the upstream.
+    `missing_secret` names a secret that is not set: then nothing can be sent. `discreet` gives an answer's
+    fields without the secrets that its request had, `to` the same with another path at the upstream.
     """
 
     @property
@@ -178,6 +178,7 @@ class Mapped(Protocol):
     @property
     def missing_secret(self) -> str | None: ...
     def outgoing(self, exchange: Any, /) -> Outgoing: ...
+    def discreet(self, fields: RawHeaders, /) -> RawHeaders: ...
     def to(self, path: str, /) -> Mapped: ...
 
 

@@ -60,7 +60,8 @@ class Injection:
     """What goes into the upstream request: header fields (by name) and query parameters.
 
     `finish` is done to each request, after its body was read where it `needs_body`. Of the caller's
-    fields those that it `replaces` go no further, and one that it `passes` does.
+    fields those that it `replaces` go no further, and one that it `passes` does. `names` are those of
+    the secrets that are names, which an answer may say.
     """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # both hold secrets
@@ -70,6 +71,7 @@ class Injection:
     passes: str | None = None
     needs_body: bool = False
     for_host: bool = False
+    names: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
 class UpstreamAuth(Protocol):
@@ -124,7 +126,7 @@ class Basic:
         if ":" in user:
             raise AuthFault("a user name for Basic may hold no colon (RFC 7617 2)")
         credentials = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-        return Injection(headers=(("Authorization", f"Basic {credentials}"),))
+        return Injection(headers=(("Authorization", f"Basic {credentials}"),), names=(user,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,7 @@ class AwsSigV4:
             replaces=sigv4.MADE,
             needs_body=self.sign_payload,
             for_host=True,
+            names=(access_key,),
         )
 
 

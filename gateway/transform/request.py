@@ -23,6 +23,7 @@ from gateway.transform import auth as upstream_auth
 from gateway.transform import bodies
 from gateway.transform.auth import AuthFault, Injection, check_field
 from gateway.transform.bodies import BodyFault, MadeBody
+from gateway.transform.injected import NOTHING, Injected, injected
 from gateway.transform.routes import Pattern, parse
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Mapped:
     finish: Step | None = field(repr=False)
     needs_body: bool
     missing_secret: str | None
+    injected: Injected = NOTHING
 
     def outgoing(self, exchange: Exchange) -> Outgoing:
         """The upstream request.
@@ -124,6 +126,10 @@ class Mapped:
         if self.finish is not None:
             self.finish(exchange, outgoing)
         return outgoing
+
+    def discreet(self, fields: RawHeaders) -> RawHeaders:
+        """An answer's fields without what was put into its request."""
+        return self.injected.taken_out_of(fields)
 
     def to(self, path: str) -> Mapped:
         """The same, but for the path at the upstream, which is literal and complete."""
@@ -254,7 +260,16 @@ def compile_mapping(
         needs_body=missing is None
         and ((body is not None and body.needs_body) or injection.needs_body),
         missing_secret=missing,
+        injected=_injected(injection, values),
     )
+
+
+def _injected(injection: Injection, values: Mapping[str, str]) -> Injected:
+    """What an answer must not say again: the secrets, and credentials of a name and a secret."""
+    hidden = [value for value in values.values() if value not in injection.names]
+    if injection.names:
+        hidden += [value.partition(" ")[2] for _, value in injection.headers]
+    return injected(hidden, injection.query)
 
 
 def _teller(

@@ -14,10 +14,19 @@ from gateway.clock import SystemClock
 from gateway.exchange import Exchange, Outgoing, Response
 from gateway.model import Plan
 from gateway.runtime import Runtime
+from gateway.transform.compiling import compile_connector
 from gateway.upstream.addresses import AddressPolicy
 from gateway.upstream.attempts import Attempts
 from gateway.upstream.connections import Upstreams
-from tests.dataplane import assert_honest, caller, connector, endpoint, exchange, refusal_of
+from tests.dataplane import (
+    assert_honest,
+    caller,
+    connector,
+    endpoint,
+    exchange,
+    refusal_of,
+    snapshot,
+)
 from tests.dataplane import unreachable as unused
 from tests.loopback import Call, Upstream, saying
 
@@ -162,3 +171,31 @@ async def test_deadline_is_the_endpoints(runtime: Runtime, upstream: Upstream) -
 
 async def test_it_reads_and_fills_what_it_says(runtime: Runtime, upstream: Upstream) -> None:
     await assert_honest(Proxy(Options(), runtime), asking(upstream.url))
+
+
+async def test_secret_does_not_come_back_in_a_redirect(
+    runtime: Runtime, upstream: Upstream
+) -> None:
+    at = compile_connector(
+        snapshot(
+            upstream.url,
+            [endpoint("GET", "/x")],
+            auth_type="query",
+            auth_config={"param_name": "api_key"},
+        ),
+        team="red",
+        secrets={"token": "hush-hush"},
+    )
+
+    async def redirect(call: Call) -> None:
+        await call.answer(302, b"", [("Location", f"{upstream.url}{call.target}&page=2")])
+
+    upstream.script = redirect
+    request = exchange(at=at)
+    request.caller = caller()
+    request.outgoing = request.endpoint.mapped.outgoing(request)
+    response = await Proxy(Options(), runtime)(request, unused)
+
+    assert upstream.call.target == "/x?api_key=hush-hush"
+    assert dict(response.headers)[b"Location"] == f"{upstream.url}/x?page=2".encode()
+    request.close()
