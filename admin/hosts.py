@@ -13,13 +13,14 @@ from urllib.parse import SplitResult, urlsplit
 from marshmallow import ValidationError
 
 from admin.fields import says
+from gateway.secrets.destinations import Origin
 
 _PLACEHOLDER: Final = re.compile(r"YOUR[_-]\w*|CHANGE_?ME|\{[^}]*\}?\}?|<[^>]*>?").search
 _VISIBLE: Final = re.compile(r"[!-~]+").fullmatch
 _NAME: Final = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*"
 )
-_PORTS: Final = {"http": 80, "https": 443}
+_SCHEMES: Final = frozenset({"http", "https"})
 
 
 def placeholder(text: str) -> str | None:
@@ -28,10 +29,9 @@ def placeholder(text: str) -> str | None:
     return found and found.group()
 
 
-def origin(base_url: str) -> tuple[str, str, int]:
+def origin(base_url: str) -> Origin:
     """Scheme, host (lower case, without brackets) and port of a checked base URL."""
-    parts = urlsplit(base_url)
-    return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    return Origin.of(urlsplit(base_url))
 
 
 def host(base_url: str) -> str:
@@ -49,7 +49,7 @@ def check_base_url(text: str) -> None:
         port = parts.port
     except ValueError:
         raise ValidationError("Not a URL with a valid host and port.") from None
-    if parts.scheme not in _PORTS:
+    if parts.scheme not in _SCHEMES:
         raise ValidationError("The scheme must be http or https, as in https://api.example.com.")
     if "@" in parts.netloc:
         raise ValidationError("A URL with a user name or password is not taken: use secrets.")

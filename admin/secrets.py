@@ -123,7 +123,7 @@ async def store(
 ) -> None:
     """Set or stage secrets of a connector; `at` leads the pointers of faults. Raises Rejected."""
     vault = write.call.control.vault
-    _check(vault, row, known, given, at)
+    _check(write.call, row, known, given, at)
     place = {"team": write.call.team, "connector": str(row["id"])}
     rows = [{"name": name, **_kept(vault, place, name, value)} for name, value in given.items()]
     await write.run(_STAGE if stage else _PUT, row["id"], rows, write.call.identity.user)
@@ -155,37 +155,37 @@ def _log(write: Write, action: str, row: Mapping[str, Any], names: Iterable[str]
 
 
 def given(
-    vault: Vault, row: Mapping[str, Any], known: Collection[str], values: Mapping[str, str], at: str
+    call: Call, row: Mapping[str, Any], known: Collection[str], values: Mapping[str, str], at: str
 ) -> dict[str, str]:
     """The values of secrets that are not stored; `at` leads the pointers of faults. Raises Rejected."""
-    _check(vault, row, known, values, at)
+    _check(call, row, known, values, at)
     return {
-        name: _referred(vault, row, value) if _REFERENCE(value) else value
+        name: _referred(call, row, value) if _REFERENCE(value) else value
         for name, value in values.items()
     }
 
 
 def _check(
-    vault: Vault, row: Mapping[str, Any], known: Collection[str], given: Mapping[str, str], at: str
+    call: Call, row: Mapping[str, Any], known: Collection[str], given: Mapping[str, str], at: str
 ) -> None:
     faults = [
         Fault(at + pointer([name]), detail)
         for name, value in given.items()
-        if (detail := _fault(vault, row, known, name, value))
+        if (detail := _fault(call, row, known, name, value))
     ]
     if faults:
         raise Rejected("validation_failed", faults[0].detail, errors=faults)
 
 
 def _fault(
-    vault: Vault, row: Mapping[str, Any], known: Collection[str], name: str, value: str
+    call: Call, row: Mapping[str, Any], known: Collection[str], name: str, value: str
 ) -> str:
     """Why a secret can't be set; empty when it can."""
     if name not in known:
         return "The connector uses no secret of this name."
     if _REFERENCE(value):
         try:
-            _referred(vault, row, value)
+            _referred(call, row, value)
         except VaultFault as fault:
             return sentence(fault)
         return ""
@@ -199,12 +199,13 @@ def _fault(
     return ""
 
 
-def _referred(vault: Vault, row: Mapping[str, Any], reference: str) -> str:
-    """The value of a reference, if each host that may get it is allowed to. Raises VaultFault."""
+def _referred(call: Call, row: Mapping[str, Any], reference: str) -> str:
+    """The value of a reference, if each origin that may get it is allowed to. Raises VaultFault."""
     value = ""
-    for _, host, _ in sorted(origins(row)):
-        if (found := vault.resolve(reference, host)) is None:
-            raise VaultFault(f"the operator has to allow {reference} for {host}, and to set it")
+    for origin in sorted(origins(row)):
+        if (found := call.control.vault.resolve(reference, call.team, origin)) is None:
+            where = f"{origin.scheme}://{origin.host}:{origin.port}"
+            raise VaultFault(f"the operator has to allow {reference} for {where}, and to set it")
         value = found
     return value
 
@@ -238,7 +239,7 @@ def _open(call: Call, row: Mapping[str, Any], name: str, secret: Mapping[str, An
     if (reference := secret["reference"]) is None:
         sealed = Sealed(secret["key_id"], secret["sealed"])
         return vault.open(sealed, team=call.team, connector=str(row["id"]), name=name)
-    return _referred(vault, row, reference)
+    return _referred(call, row, reference)
 
 
 async def index(call: Call) -> web.Response:

@@ -12,6 +12,7 @@ from marshmallow import ValidationError, fields, validate
 
 from admin import hosts
 from admin.fields import Wire, count, text
+from gateway.secrets.destinations import Origin
 from gateway.upstream.connections import host_fits
 
 MOST_TARGETS: Final = 32
@@ -33,7 +34,7 @@ def targets() -> fields.List[Any]:
     return fields.List(fields.Nested(TargetSchema), validate=most, load_default=list)
 
 
-def origins(row: Mapping[str, Any]) -> set[tuple[str, str, int]]:
+def origins(row: Mapping[str, Any]) -> set[Origin]:
     """Every origin that a connector's requests may go to; it has checked URLs."""
     urls = [row["upstream_base_url"], *(target["url"] for target in row.get("targets", ()))]
     return {hosts.origin(url) for url in urls}

@@ -281,7 +281,8 @@ def open_secrets(
     for row in rows:
         name = row["name"]
         if (reference := row["reference"]) is not None:
-            values = [vault.resolve(reference, host) for host in connector.hosts]
+            origins = connector.origins
+            values = [vault.resolve(reference, connector.team, origin) for origin in origins]
             if (value := values[0]) is not None and None not in values:
                 opened[name] = value
             continue

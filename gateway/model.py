@@ -16,6 +16,7 @@ from gateway.http.messages import Outgoing, RawHeaders
 from gateway.limits.callers import concurrency_of, name_of, quotas_of, rate_of, unlimited_of
 from gateway.limits.contract import Concurrency, Quota, Rate
 from gateway.networks import Network
+from gateway.secrets.destinations import Origin
 from gateway.secrets.files import Stamp
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -267,8 +268,16 @@ class Connector:
     @property
     def hosts(self) -> tuple[str, ...]:
         """Every host that its requests, and the secrets in them, may go to."""
-        origins = (self.base, *(destination.url for destination in self.destinations))
-        return tuple(dict.fromkeys(origin.hostname or "" for origin in origins))
+        return tuple(dict.fromkeys(url.hostname or "" for url in self._urls))
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Every origin that its requests, and the secrets in them, may go to."""
+        return tuple(dict.fromkeys(map(Origin.of, self._urls)))
+
+    @property
+    def _urls(self) -> tuple[SplitResult, ...]:
+        return (self.base, *(destination.url for destination in self.destinations))
 
 
 def _tighter(planned: int, own: int | None) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.identity.jwts import ALGORITHMS, HMAC, check_key
 from gateway.networks import Network, parse_network
 from gateway.options import entries, number, raw, section, switch, text, texts, whole
+from gateway.secrets.destinations import written
 from gateway.secrets.files import check_path
 from gateway.upstream.addresses import Allowed
 from gateway.upstream.breaker import BreakerSettings
@@ -206,7 +207,8 @@ class ReferenceSettings:
     """An environment variable that connectors may use as a secret."""
 
     name: str = text("", "The variable's name.")
-    hosts: tuple[str, ...] = texts((), "The upstream hosts that may get its value.")
+    hosts: tuple[str, ...] = texts((), "The upstreams that may get its value: host (https), host:port, or scheme://host:port.", check=written)  # fmt: skip
+    teams: tuple[str, ...] = texts((), "The teams whose connectors may use it; none: all.")
 
     def __post_init__(self) -> None:
         """Refuse what the types alone let through."""
@@ -219,7 +221,8 @@ class SecretFileSettings:
     """A file, or a directory of files, that connectors may use as secrets."""
 
     path: str = text("", "The absolute path of a file, or of a directory for all that is below it.")
-    hosts: tuple[str, ...] = texts((), "The upstream hosts that may get what is in it.")
+    hosts: tuple[str, ...] = texts((), "The upstreams that may get what is in it: host (https), host:port, or scheme://host:port.", check=written)  # fmt: skip
+    teams: tuple[str, ...] = texts((), "The teams whose connectors may use it; none: all.")
 
     def __post_init__(self) -> None:
         """Refuse what the types alone let through."""

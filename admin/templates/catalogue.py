@@ -200,12 +200,16 @@ def _references(
     """
     if "template" in given and not allows(call.role, "admin"):
         return {}
-    own = {host for _, host, _ in origins(item)}
+    own = origins(item)
     named = {
         entry["name"]: f"env:{entry['env']}" for entry in template["secrets"] if "env" in entry
     }
     permits = call.control.vault.permits
-    return {n: value for n, value in named.items() if all(permits(value, host) for host in own)}
+    return {
+        name: value
+        for name, value in named.items()
+        if all(permits(value, call.team, origin) for origin in own)
+    }
 
 
 RESOURCE: Final = Resource(

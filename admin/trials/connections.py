@@ -93,9 +93,9 @@ async def _given(
     team: Reading, row: Mapping[str, Any], asked: Asked, item: Mapping[str, Any]
 ) -> tuple[dict[str, str], list[Fault]]:
     """The secrets of a draft: those in its body, and saved ones that stay where they belong."""
-    vault, needed = team.call.control.vault, asked.secret_names(row)
+    needed = asked.secret_names(row)
     known = secrets.names_of(row, item["endpoints"])
-    given = secrets.given(vault, row, known, item["secrets"], "/secrets")
+    given = secrets.given(team.call, row, known, item["secrets"], "/secrets")
     values = {name: given[name] for name in needed if name in given}
     missing = [name for name in needed if name not in values]
     if (reference := item.get("secrets_of")) is None:
@@ -105,7 +105,7 @@ async def _given(
         ]
     kept = await connector(team, reference)
     if missing and (elsewhere := origins(row) - origins(kept)):
-        host = min(elsewhere)[1]
+        host = min(elsewhere).host
         detail = f"Saved secrets go where their own connector's requests go alone, not to {host}."
         raise ValidationError({"secretsOf": [detail]})
     more, unset = await secrets.opened(team, kept, missing)

@@ -65,9 +65,10 @@ def _holds_secrets(entry: type[Any]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A checked value as a document would have it."""
+    """A checked value as a document would have it; of an entry, what is not the default."""
     if dataclasses.is_dataclass(value):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        given = {f.name: (getattr(value, f.name), f.default) for f in dataclasses.fields(value)}
+        value = {name: own for name, (own, default) in given.items() if own != default}
     if isinstance(value, dict):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, (set, frozenset)):

@@ -66,14 +66,10 @@ def vault_of(settings: Settings, data: Path, environ: Mapping[str, str]) -> Vaul
         except VaultFault as fault:
             raise VaultFault(f"secrets.master_keys: key {quoted(entry.id)} is {fault}") from None
     references = [
-        Reference(entry.name, tuple(host.lower() for host in entry.hosts))
-        for entry in settings.secrets.environment
+        Reference(entry.name, entry.hosts, entry.teams) for entry in settings.secrets.environment
     ]
     files = SecretFiles(
-        [
-            Permitted(entry.path, tuple(host.lower() for host in entry.hosts))
-            for entry in settings.secrets.files
-        ]
+        [Permitted(entry.path, entry.hosts, entry.teams) for entry in settings.secrets.files]
     )
     if keys:
         return Vault(keys, references, environ, files=files)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.secrets.destinations import Destinations, Origin
+
 log = logging.getLogger(__name__)
 
 MOST_BYTES: Final = 16_384
@@ -31,10 +33,11 @@ class FileRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """A file, or a directory with all that is below it, and the hosts that may get its secrets."""
+    """A file, or a directory with all that is below it, and the hosts and teams that may get its secrets."""
 
     path: str
     hosts: tuple[str, ...]
+    teams: tuple[str, ...] = ()
 
     def covers(self, path: str) -> bool:
         """True for the path itself and for what is below it."""
@@ -50,12 +53,12 @@ class SecretFiles:
     def __bool__(self) -> bool:
         return bool(self._permitted)
 
-    def read(self, path: str, host: str) -> str | None:
-        """The secret for a host; None, and the reason in the log, when there is none.
+    def read(self, path: str, team: str, to: Origin) -> str | None:
+        """The secret for a team's connector; None, and the reason in the log, when there is none.
 
-        Of a file that the host may not have nothing is said, not even whether it is there.
+        Of a file that it may not have nothing is said, not even whether it is there.
         """
-        entry = self._entry(path, host)
+        entry = self._entry(path, team, to)
         if entry is None:
             return None
         try:
@@ -67,13 +70,15 @@ class SecretFiles:
         log.warning("a secret's file can't be used", extra={"path": path, "reason": reason})
         return None
 
-    def _entry(self, path: str, host: str) -> Permitted | None:
+    def _entry(self, path: str, team: str, to: Origin) -> Permitted | None:
         try:
             check_path(path)
         except ValueError:
             return None
-        fitting = (e for e in self._permitted if e.covers(path) and host.lower() in e.hosts)
-        return next(fitting, None)
+        for entry in self._permitted:
+            if entry.covers(path) and Destinations(entry.hosts, entry.teams).include(team, to):
+                return entry
+        return None
 
 
 def check_path(path: str) -> None:

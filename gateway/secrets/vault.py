@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.problems import quoted
+from gateway.secrets.destinations import Destinations, Origin
 from gateway.secrets.files import SecretFiles, Stamp, stamps
 
 _NONCE_BYTES: Final = 12
@@ -50,10 +51,11 @@ class MasterKey:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An environment variable that connectors may use as a secret, for these hosts only."""
+    """An environment variable that connectors may use as a secret, for these hosts and teams only."""
 
     name: str
     hosts: tuple[str, ...]
+    teams: tuple[str, ...] = ()
 
 
 class Vault:
@@ -122,17 +124,19 @@ class Vault:
         self._ciphers |= {key.id: AESGCM(key.key) for key in keys}
         self._sealing = keys[0].id
 
-    def permits(self, reference: str, host: str) -> bool:
-        """True when the operator lets a connector to `host` use this reference and it has a value."""
-        return self.resolve(reference, host) is not None
+    def permits(self, reference: str, team: str, to: Origin) -> bool:
+        """True when the operator lets a team's connector to an origin use this, and it has a value."""
+        return self.resolve(reference, team, to) is not None
 
-    def resolve(self, reference: str, host: str) -> str | None:
-        """The value behind a reference for a connector to `host`; None when not allowed or not set."""
+    def resolve(self, reference: str, team: str, to: Origin) -> str | None:
+        """The value behind a reference for a team's connector; None when not allowed or not set."""
         kind, _, name = reference.partition(":")
         if kind == "file":
-            return self._files.read(name, host)
+            return self._files.read(name, team, to)
         allowed = self._references.get(name)
-        if kind != "env" or allowed is None or host.lower() not in allowed.hosts:
+        if kind != "env" or allowed is None:
+            return None
+        if not Destinations(allowed.hosts, allowed.teams).include(team, to):
             return None
         return self._environ.get(name) or None
 

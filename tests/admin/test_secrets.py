@@ -98,6 +98,17 @@ async def test_allowed_reference_is_kept_as_one(
     assert row == {"reference": None}
 
 
+@pytest.mark.parametrize("url", ["http://api.daydream.live", "https://api.daydream.live:8443"])
+async def test_reference_is_for_one_scheme_and_port(
+    url: str, admin: User, make_connector: Make
+) -> None:
+    await make_connector(authType="bearer", upstreamBaseUrl=url)
+    answer = await admin.put(PATH, {"token": "env:DAYDREAM_API_KEY"})
+
+    assert (answer.status, answer.pointers) == (422, ["/token"])
+    assert "operator has to allow" in answer.json["detail"]
+
+
 @pytest.mark.parametrize("name", ["OTHER_KEY", "PATH", "UNSET"])
 async def test_other_references_need_the_operator(
     name: str, admin: User, make_connector: Make

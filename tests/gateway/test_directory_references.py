@@ -78,6 +78,30 @@ async def test_reference_is_opened_when_all_hosts_may_have_it(
     assert mapped.missing_secret == (None if is_there else "token")
 
 
+@pytest.mark.parametrize(
+    ("url", "teams", "is_there"),
+    [
+        ("https://api.example.com", (TEAM,), True),
+        ("https://api.example.com:443/v1", (), True),
+        ("https://api.example.com", ("blue",), False),
+        ("http://api.example.com", (), False),
+        ("http://api.example.com:443", (), False),
+        ("https://api.example.com:8443", (), False),
+    ],
+)
+async def test_reference_is_for_one_origin_and_its_teams(
+    database: Migrated, url: str, teams: tuple[str, ...], is_there: bool
+) -> None:
+    allowed = Reference("KEY", ("api.example.com",), teams)
+    vault = Vault([MasterKey("first", bytes(32))], [allowed], {"KEY": "from-environment"})
+    targets: list[Any] = [{"url": url}]
+    async with referring(database, vault, "env:KEY", targets=targets) as (directory, _):
+        found = await directory.connector(TEAM, "up")
+
+    assert sent(found) == (b"Bearer from-environment" if is_there else None)
+    assert missing(found) == (None if is_there else "token")
+
+
 def sent(found: Connector | Draft | None) -> bytes | None:
     """What an upstream gets as a token, if there is one."""
     assert isinstance(found, Connector)

@@ -18,6 +18,7 @@ from gateway.identity.jwts import TokenFault
 from gateway.lifecycle import wiring
 from gateway.options import load
 from gateway.prometheus import families
+from gateway.secrets.destinations import written as to
 from gateway.secrets.vault import VaultFault
 from gateway.settings import Settings
 from tests.dataplane import Gateway, Migrated, connect, running, working
@@ -75,9 +76,9 @@ def test_references_are_for_their_hosts_in_any_case(tmp_path: Path) -> None:
     given = settings(secrets={"environment": [{"name": "KEY", "hosts": ["API.example.com"]}]})
     vault = wiring.vault_of(given, tmp_path, {"KEY": "value", "OTHER": "hidden"})
 
-    assert vault.resolve("env:KEY", "api.EXAMPLE.com") == "value"
-    assert vault.resolve("env:KEY", "else.example.com") is None
-    assert vault.resolve("env:OTHER", "api.example.com") is None
+    assert vault.resolve("env:KEY", "red", to("api.EXAMPLE.com")) == "value"
+    assert vault.resolve("env:KEY", "red", to("else.example.com")) is None
+    assert vault.resolve("env:OTHER", "red", to("api.example.com")) is None
 
 
 def test_files_are_for_their_hosts_in_any_case(tmp_path: Path) -> None:
@@ -86,9 +87,9 @@ def test_files_are_for_their_hosts_in_any_case(tmp_path: Path) -> None:
     given = settings(secrets={"files": [{"path": str(path), "hosts": ["API.example.com"]}]})
     vault = wiring.vault_of(given, tmp_path, {})
 
-    assert vault.resolve(f"file:{path}", "api.EXAMPLE.com") == "value"
-    assert vault.resolve(f"file:{path}", "else.example.com") is None
-    assert vault.resolve(f"file:{tmp_path}/master.key", "api.example.com") is None
+    assert vault.resolve(f"file:{path}", "red", to("api.EXAMPLE.com")) == "value"
+    assert vault.resolve(f"file:{path}", "red", to("else.example.com")) is None
+    assert vault.resolve(f"file:{tmp_path}/master.key", "red", to("api.example.com")) is None
 
 
 def test_addresses_plan_and_tokens_are_as_configured(tmp_path: Path) -> None:

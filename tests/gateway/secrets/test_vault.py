@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.secrets.destinations import written as to
 from gateway.secrets.files import Permitted, SecretFiles
 from gateway.secrets.vault import (
     MasterKey,
@@ -141,18 +142,18 @@ def test_reference_is_resolved_for_its_hosts_alone() -> None:
         {"KEY": "hush", "OTHER": "not named", "EMPTY": "", "PATH": "/bin"},
     )
 
-    assert vault.resolve("env:KEY", "api.example.com") == "hush"
-    assert vault.resolve("env:KEY", "API.Example.COM") == "hush"
-    assert vault.permits("env:KEY", "b.example.com")
+    assert vault.resolve("env:KEY", "red", to("api.example.com")) == "hush"
+    assert vault.resolve("env:KEY", "red", to("API.Example.COM")) == "hush"
+    assert vault.permits("env:KEY", "red", to("b.example.com"))
     for reference, host in (
         ("env:KEY", "evil.example.com"), ("env:KEY", "api.example.com.evil.com"),
-        ("env:KEY", "x.api.example.com"), ("env:KEY", ""), ("env:OTHER", "api.example.com"),
+        ("env:KEY", "x.api.example.com"), ("env:OTHER", "api.example.com"),
         ("env:PATH", "api.example.com"), ("env:EMPTY", "b.example.com"), ("KEY", "api.example.com"),
         ("file:KEY", "api.example.com"), ("env:", "api.example.com"), ("env:key", "api.example.com"),
         ("ENV:KEY", "api.example.com"), ("env: KEY", "api.example.com"),
     ):  # fmt: skip
-        assert vault.resolve(reference, host) is None
-        assert not vault.permits(reference, host)
+        assert vault.resolve(reference, "red", to(host)) is None
+        assert not vault.permits(reference, "red", to(host))
 
 
 def test_reference_to_a_file_is_resolved_where_the_operator_permits_it(tmp_path: Path) -> None:
@@ -162,9 +163,9 @@ def test_reference_to_a_file_is_resolved_where_the_operator_permits_it(tmp_path:
     vault = Vault([FIRST], [Reference("KEY", ("h",))], {"KEY": "other"}, files=files)
 
     assert vault.reads_files
-    assert vault.resolve(f"file:{path}", "h") == "hush"
-    assert vault.permits(f"file:{path}", "H")
-    assert vault.resolve("env:KEY", "h") == "other"
+    assert vault.resolve(f"file:{path}", "red", to("h")) == "hush"
+    assert vault.permits(f"file:{path}", "red", to("H"))
+    assert vault.resolve("env:KEY", "red", to("h")) == "other"
     for reference in (
         f"file:{path}x",
         f"env:{path}",
@@ -173,8 +174,8 @@ def test_reference_to_a_file_is_resolved_where_the_operator_permits_it(tmp_path:
         "file:",
         str(path),
     ):
-        assert vault.resolve(reference, "h") is None
-    assert vault.resolve(f"file:{path}", "evil") is None
+        assert vault.resolve(reference, "red", to("h")) is None
+    assert vault.resolve(f"file:{path}", "red", to("evil")) is None
     assert set(vault.stamps([f"file:{path}", "env:KEY", None])) == {str(path)}
 
 
@@ -184,17 +185,17 @@ def test_without_permitted_files_none_is_looked_at(tmp_path: Path) -> None:
     vault = Vault([FIRST])
 
     assert not vault.reads_files
-    assert vault.resolve(f"file:{path}", "h") is None
+    assert vault.resolve(f"file:{path}", "red", to("h")) is None
     assert vault.stamps([f"file:{path}"]) == {}
 
 
 def test_reference_follows_its_variable() -> None:
     environ = {"KEY": "one"}
     vault = Vault([FIRST], [Reference("KEY", ("h",))], environ)
-    assert vault.resolve("env:KEY", "h") == "one"
+    assert vault.resolve("env:KEY", "red", to("h")) == "one"
 
     environ["KEY"] = "two"
-    assert vault.resolve("env:KEY", "h") == "two"
+    assert vault.resolve("env:KEY", "red", to("h")) == "two"
 
 
 @pytest.mark.parametrize(
