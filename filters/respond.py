@@ -73,7 +73,7 @@ class Respond:
     def _refusal(self, exchange: Exchange, rejected: Rejected) -> Response:
         outcome = exchange.outcome
         outcome.source, outcome.error_code = "gateway", rejected.code
-        self._metrics.rejected(rejected.by or exchange.reached, rejected.code)
+        self._metrics.rejected(rejected.by or exchange.reached, rejected.counted_as)
         response = problem(rejected, exchange.request_id)
         self._add(exchange, response.headers)
         return response

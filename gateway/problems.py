@@ -50,7 +50,7 @@ KINDS: Final[dict[str, Kind]] = {
     "quota_exceeded": Kind(429, "The quota is used up", True),
     "too_many_concurrent": Kind(429, "Too many requests at the same time", True),
     "internal": Kind(500, "The gateway has a fault", False),
-    "upstream_blocked": Kind(502, "The upstream's address is not allowed", False),
+    "upstream_blocked": Kind(502, "The upstream must not be connected to", False),
     "upstream_unavailable": Kind(502, "The upstream could not be reached", True),
     "upstream_invalid": Kind(502, "The upstream's answer could not be used", False),
     "secret_missing": Kind(503, "The connector's secret is not set", False),
@@ -105,6 +105,7 @@ class Rejected(Exception):
 
     `headers` are added to the answer, `retry_after_s` becomes `Retry-After` in whole seconds, rounded
     up; a 503 has one in any case. `by` is the filter that made it, where another has passed it on.
+    `counted_as` is what metrics call it, where the caller is not to know as much.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Rejected(Exception):
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(f"{code}: {detail}")
-        self.code = code
+        self.code = self.counted_as = code
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = list(headers)

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 _MOST_LANES: Final = 20_000
 _REMEMBERED_S: Final = 60.0
 _BROKEN: Final = frozenset(["upstream_unavailable", "upstream_timeout"])
-_FAILED: Final = _BROKEN | {"upstream_invalid"}
+_BLOCKED: Final = "upstream_blocked"
+"""Another target may be better, a repetition is not."""
+_FAILED: Final = _BROKEN | {_BLOCKED, "upstream_invalid"}
 _NOT_FAILED: Final = frozenset([501, 505])
 """5xx that tell of the request, not of the upstream's health (RFC 9110 15.6.2, 15.6.6)."""
 _SUSPECT: Final = 429
@@ -191,7 +193,8 @@ class Attempts:
         """How long to wait before another attempt, in seconds; None when there is to be none."""
         told_s = None
         if isinstance(outcome, Rejected):
-            may_help = outcome.code in _BROKEN
+            has_others = len(lane.connector.destinations) > 1
+            may_help = outcome.code in _BROKEN or (outcome.code == _BLOCKED and has_others)
         else:
             told_s = retry_after_s(outcome.headers, self._clock.now())
             may_help = may_pass(outcome.status, told_s)

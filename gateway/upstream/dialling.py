@@ -6,6 +6,7 @@ The address policy is asked for the very socket that is about to be connected.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 Stage = Literal["address", "connect", "tls"]
 """What is over, in this order: the host has an address that is allowed, TCP, and TLS with https."""
 
+log = logging.getLogger(__name__)
+
+NO_ADDRESS: Final = "The host has no address that may be connected to."
+_WARN_EVERY_S: Final = 60.0
+"""How often the log says of a host that it has none."""
+_MOST_WARNED: Final = 1000
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NEXT_ADDRESS_S: Final = 0.25
 """When the next address is tried beside one that does not answer (RFC 8305 5)."""
@@ -83,6 +90,7 @@ class Dialler:
         self._ca_file = ca_file
         self._note = note
         self._open: set[UpstreamProtocol] = set()
+        self._warned: dict[str, float] = {}
         self._none = asyncio.Event()
 
     async def dial(self, target: Target, most_s: float) -> UpstreamProtocol:
@@ -91,16 +99,17 @@ class Dialler:
         Raises Rejected `upstream_blocked`, `upstream_unavailable` or `upstream_timeout`; the text
         names no address: the caller may not learn how the network looks.
         """
+        infos = None
         try:
             async with asyncio.timeout(min(most_s, target.connect_timeout_s)):
-                return await self._dial(target)
-        except AddressRefused:
-            raise Rejected(
-                "upstream_blocked", "The upstream's address is not allowed here."
-            ) from None
-        except NotResolved as error:
-            raise _unavailable("The upstream's host name could not be resolved.") from error
-        except TimeoutError:
+                name, infos = await self._addresses(target)
+                return await self._dial(target, name, infos)
+        except (AddressRefused, NotResolved) as error:
+            raise self._blocked(target.host, error) from error
+        except TimeoutError as error:
+            if infos is None:
+                late = NotResolved("the name server does not answer in time")
+                raise self._blocked(target.host, late) from error
             raise Rejected("upstream_timeout", "The upstream took no connection in time.") from None
         except (ssl.SSLError, ssl.CertificateError) as error:
             raise _unavailable(
@@ -108,6 +117,23 @@ class Dialler:
             ) from error
         except (OSError, ValueError, RuntimeError) as error:
             raise _unavailable("The upstream could not be reached.") from error
+
+    def _blocked(self, host: str, error: Exception) -> Rejected:
+        """One refusal for both, or callers would learn which internal names there are."""
+        is_resolved = isinstance(error, AddressRefused)
+        now = self._loop.time()
+        if self._warned.get(host, float("-inf")) < now - _WARN_EVERY_S:
+            self._warned[host] = now
+            if len(self._warned) > _MOST_WARNED:
+                del self._warned[next(iter(self._warned))]
+            reason = "its address is not allowed" if is_resolved else f"not resolved: {error}"
+            log.warning(
+                "an upstream must not be connected to", extra={"host": host, "reason": reason}
+            )
+        rejected = Rejected("upstream_blocked", NO_ADDRESS)
+        if not is_resolved:
+            rejected.counted_as = "upstream_unresolved"
+        return rejected
 
     def obey(self, policy: AddressPolicy) -> None:
         """From here on this is the policy; connections that it does not allow serve nobody else."""
@@ -123,8 +149,7 @@ class Dialler:
         if self._open:
             await self._none.wait()
 
-    async def _dial(self, target: Target) -> UpstreamProtocol:
-        name, infos = await self._addresses(target)
+    async def _dial(self, target: Target, name: Name | None, infos: list[Any]) -> UpstreamProtocol:
         sock = await start_connection(
             infos, happy_eyeballs_delay=_NEXT_ADDRESS_S, socket_factory=self._socket_for
         )

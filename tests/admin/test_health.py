@@ -235,7 +235,7 @@ async def test_refused_address_tells_nothing_of_what_listens_there(
     ]
     assert len(found) == 2
     assert seen[0] == seen[1]
-    assert seen[0]["error"] == "The upstream's address is not allowed here."
+    assert seen[0]["error"] == "The host has no address that may be connected to."
     assert upstream.connections == 0
 
 

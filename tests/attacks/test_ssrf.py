@@ -20,9 +20,8 @@ from tests.loopback import Upstream, message, saying
 Start = Callable[..., Awaitable[Gateway]]
 REFUSED = {"upstream_blocked", "upstream_unavailable"}
 DETAILS = {
-    "The upstream's address is not allowed here.",
+    "The host has no address that may be connected to.",
     "The upstream could not be reached.",
-    "The upstream's host name could not be resolved.",
 }
 STRICT = {"upstream": {"allow_networks": [], "dns_ttl_s": 0}}
 

@@ -192,12 +192,13 @@ async def test_refused_addresses_cannot_be_told_apart(
         unused = listener.getsockname()[1]
     told = []
     urls = [upstream.url, f"http://127.0.0.1:{unused}", "http://10.0.0.1", "http://[::1]:1"]
-    for url in [*urls, "http://169.254.169.254", "http://localhost:1"]:
+    names = ["http://localhost:1", "http://no-such-name.invalid", "http://no-such-name"]
+    for url in [*urls, "http://169.254.169.254", *names]:
         answer = await closed.post("/connectors/test", {"upstreamBaseUrl": url})
         assert (answer.status, answer.json["ok"], answer.json["answer"]) == (200, False, None)
         told.append([(s["name"], s["ok"], s["detail"]) for s in answer.json["steps"]][1:])
 
-    assert told == [[("address", False, "The upstream's address is not allowed here.")]] * 6
+    assert told == [[("address", False, "The host has no address that may be connected to.")]] * 8
     assert upstream.connections == 0
 
 

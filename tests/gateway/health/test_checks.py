@@ -181,7 +181,7 @@ async def test_refused_addresses_all_have_one_text_whether_somebody_listens_or_n
     await strict.close()
 
     assert {(each.status, each.error) for each in found} == {
-        (UNHEALTHY, "The upstream's address is not allowed here.")
+        (UNHEALTHY, "The host has no address that may be connected to.")
     }
     assert {(each.status_code, each.latency_ms) for each in found} == {(None, None)}
     assert upstream.connections == 0

@@ -94,6 +94,20 @@ async def test_post_is_sent_to_another_target_when_the_first_takes_no_connection
     assert (len(upstream.calls), request.outcome.attempts) == (1, 1)
 
 
+@pytest.mark.parametrize("lost", ["http://10.1.2.3", "http://no-such-name.invalid"])
+async def test_target_without_an_address_is_left_for_another_alike(
+    tries: Trying, upstream: Upstream, lost: str
+) -> None:
+    targets, hosts = [{"url": lost}, {"url": upstream.url}], ["*.invalid", "10.1.2.3", "127.0.0.1"]
+    at = upstream_of(upstream.url, retries=1, targets=targets, allowed_hosts=hosts)
+    assert await tries.outcome(asking(at, "POST", body=b"pay")) == 200
+    assert (len(upstream.calls), len(tries.waits)) == (1, 1)
+
+    alone = upstream_of(lost, retries=1, allowed_hosts=hosts)
+    outcomes = [await tries.outcome(asking(alone)) for _ in range(30)]
+    assert (outcomes[0], outcomes[-1]) == ("upstream_blocked", "circuit_open")
+
+
 async def test_target_that_fails_five_times_in_a_row_is_left_out_for_a_while(
     tries: Trying, three: list[Upstream], clock: Hands
 ) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
+import threading
 from urllib.parse import urlsplit
 
 import pytest
 
+from gateway.exchange import Body, Outgoing
 from gateway.problems import Rejected
 from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.answer import Bounds
 from gateway.upstream.connections import Upstreams
-from gateway.upstream.dialling import Target, tls_context
-from gateway.upstream.resolver import Resolver
+from gateway.upstream.dialling import NO_ADDRESS, Target, tls_context
+from gateway.upstream.resolver import Found, LookUp, Resolver
 from tests.dataplane import LOOPBACK
 from tests.gateway.sending import refused, use
 from tests.loopback import Upstream
@@ -61,9 +64,55 @@ async def test_next_address_is_tried_when_one_is_refused(upstream: Upstream) -> 
 
 async def test_name_that_is_not_answered_in_time_is_not_the_callers_to_wait_for() -> None:
     upstreams = Upstreams(AddressPolicy(), resolver=Resolver(timeout_s=0, ask=lambda _host: []))
-    with pytest.raises(Rejected, match="upstream_unavailable"):
+    with pytest.raises(Rejected, match="upstream_blocked"):
         await use(upstreams, 1, "slow.example")
     await upstreams.close()
+
+
+def absent(_host: str) -> list[Found]:
+    raise OSError("no such name")
+
+
+def private(_host: str) -> list[Found]:
+    return [(socket.AF_INET, 6, ("10.0.0.1", 0))]
+
+
+def silent(_host: str) -> list[Found]:
+    release.wait(10)
+    return []
+
+
+release = threading.Event()
+
+
+@pytest.mark.parametrize(
+    ("ask", "counted_as", "reason"),
+    [
+        (absent, "upstream_unresolved", "not resolved"),
+        (silent, "upstream_unresolved", "not resolved"),
+        (private, "upstream_blocked", "not allowed"),
+    ],
+)
+async def test_caller_cannot_tell_a_name_that_is_not_there_from_one_that_is_private(
+    ask: LookUp, counted_as: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    release.clear()
+    upstreams = Upstreams(AddressPolicy(), resolver=Resolver(ask=ask))
+    target = Target(urlsplit("http://internal.example"), "a", 0.5)
+    told = set()
+    for _ in range(2):
+        with pytest.raises(Rejected) as caught:
+            await upstreams.send(target, Outgoing("GET", "/", []), Body.of(b""), Bounds(5, 5, 9))
+        told.add((caught.value.code, caught.value.detail, caught.value.counted_as))
+    release.set()
+    await upstreams.close()
+
+    assert told == {("upstream_blocked", NO_ADDRESS, counted_as)}
+    (record,) = [one for one in caplog.records if "must not be connected" in one.message]
+    assert (record.__dict__["host"], reason in record.__dict__["reason"]) == (
+        "internal.example",
+        True,
+    )
 
 
 def test_tls_checks_certificates_and_is_made_once() -> None:
