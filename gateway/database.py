@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
 import orjson
@@ -60,8 +61,13 @@ AWAY: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,  # an answer that fits nothing, as when the server ends its backends
 )
 """What asyncpg raises when the server is away, as opposed to when a statement is wrong."""
+_COMMAND_S: Final = 30.0
+_CLOSE_S: Final = 1.0
+_KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3))
+"""A peer that is gone without a word is noticed after twenty seconds without an answer."""
 
 
 async def _connect(*args: Any, **options: Any) -> asyncpg.Connection[Any]:
@@ -70,7 +76,20 @@ async def _connect(*args: Any, **options: Any) -> asyncpg.Connection[Any]:
         made: asyncpg.Connection[Any] = await asyncpg.connect(*args, **options)
     except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise _away(error) from error
+    _keep_alive(made)
     return made
+
+
+def _keep_alive(connection: asyncpg.Connection[Any]) -> None:
+    transport: asyncio.Transport = cast("Any", connection)._transport  # noqa: SLF001 - no setting for it
+    peer = transport.get_extra_info("socket")
+    if peer is None or peer.family == socket.AF_UNIX:
+        return
+    with suppress(OSError):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEP_ALIVE:
+            if (option := getattr(socket, name, None)) is not None:
+                peer.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _prepare(connection: asyncpg.Connection[Any]) -> None:
@@ -101,6 +120,20 @@ def _telling_outages(connection: Connection) -> Iterator[None]:
         raise _away(error) from error
 
 
+@contextmanager
+def _cutting(connection: Connection) -> Iterator[None]:
+    """Cut a connection whose statement is given up.
+
+    asyncpg would wait for the server to agree, and a cancellation that comes meanwhile is lost in that.
+    """
+    try:
+        yield
+    except (asyncio.CancelledError, TimeoutError, asyncpg.InternalClientError):
+        with suppress(asyncpg.InterfaceError):
+            connection.terminate()
+        raise
+
+
 def _is_lost(connection: Connection) -> bool:
     try:
         return connection.is_closed()
@@ -112,8 +145,31 @@ def _away(error: Exception) -> DatabaseAway:
     return DatabaseAway(str(error) or type(error).__name__)
 
 
+class Channel:
+    """A connection on which changes are announced; `lost` is set when it breaks."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+        self.lost = asyncio.Event()
+        connection.add_termination_listener(lambda _connection: self.lost.set())
+
+    async def run(self, statement: str, *values: Any) -> None:
+        """A statement on this very connection. Raises DatabaseAway."""
+        with _telling_outages(self._connection), _cutting(self._connection):
+            await self._connection.execute(statement, *values)
+
+    async def close(self) -> None:
+        """Close the connection; when the server says nothing to that, it is cut."""
+        with suppress(*AWAY, asyncpg.InterfaceError):
+            await self._connection.close(timeout=_CLOSE_S)
+
+
 class Database:
-    """A pool of connections. Statements come from `sql/` by name."""
+    """A pool of connections. Statements come from `sql/` by name.
+
+    Nothing waits for a server that is silent but for a time that is bounded: a connection within
+    `timeout_s`, a statement for half a minute.
+    """
 
     def __init__(self, dsn: str, *, most_connections: int = 10, timeout_s: float = 5) -> None:
         self._dsn = dsn
@@ -128,7 +184,7 @@ class Database:
             min_size=0,
             max_size=self._most,
             timeout=self._timeout_s,
-            command_timeout=30,
+            command_timeout=_COMMAND_S,
             connect=_connect,
             init=_prepare,
             server_settings={
@@ -143,7 +199,7 @@ class Database:
         """Close the pool; connections in use are given a moment."""
         if self._pool is not None:
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(_CLOSE_S):
                     await self._pool.close()
             except AWAY:
                 self._pool.terminate()
@@ -154,24 +210,31 @@ class Database:
         assert self._pool is not None, "open() comes first"
         try:
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
-                with _telling_outages(connection):
+                with _telling_outages(connection), _cutting(connection):
                     yield connection
         except AWAY as error:
             raise _away(error) from error
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside a transaction."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+    async def transaction(self, **options: Any) -> AsyncIterator[Connection]:
+        """A connection inside a transaction; when it is cancelled or late, it is cut, not rolled back."""
+        async with self.connection() as connection:
+            transaction = connection.transaction(**options)
+            await transaction.start()
+            try:
+                yield connection
+            except TimeoutError:
+                raise
+            except Exception:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
         """A connection whose queries all see one moment, whatever is written meanwhile."""
-        async with (
-            self.connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        reading = self.transaction(isolation="repeatable_read", readonly=True)
+        async with reading as connection:
             yield connection
 
     async def rows(self, statement: str, *values: Any) -> list[Row]:
@@ -184,34 +247,45 @@ class Database:
         async with self.connection() as connection:
             return await connection.fetchrow(statement, *values)
 
+    async def look_up(
+        self, statement: str, *values: Any, within_s: float | None = None
+    ) -> Row | None:
+        """The first row of a query that takes no time: within `within_s` (`timeout_s`), or DatabaseAway.
+
+        Connections that were open when a look-up was in vain are not used again: they may be as silent.
+        """
+        try:
+            async with asyncio.timeout(within_s or self._timeout_s):
+                return await self.row(statement, *values)
+        except TimeoutError as error:
+            assert self._pool is not None
+            await self._pool.expire_connections()
+            raise _away(error) from error
+
     async def run(self, statement: str, *values: Any) -> None:
         """A statement without an answer."""
         async with self.connection() as connection:
             await connection.execute(statement, *values)
 
-    async def listen(
-        self, heard: Callable[[str], None], lost: Callable[[], None]
-    ) -> Callable[[], Any]:
-        """Hear changes on a connection of their own; `lost` is called once when it breaks.
-
-        Answers the coroutine function that closes it. Raises DatabaseAway.
-        """
+    async def listen(self, heard: Callable[[str], None]) -> Channel:
+        """Hear changes on a connection of their own. Raises DatabaseAway."""
         connection = await _connect(
             self._dsn,
             timeout=self._timeout_s,
+            command_timeout=self._timeout_s,
             server_settings={
                 "search_path": SCHEMA,
                 "application_name": "service-gateway listen",
             },
         )
-        connection.add_termination_listener(lambda _connection: lost())
         try:
+            channel = Channel(connection)
             with _telling_outages(connection):
                 await connection.add_listener(CHANNEL, lambda *event: heard(str(event[3])))
         except BaseException:
             connection.terminate()
             raise
-        return connection.close
+        return channel
 
     async def migrate(self) -> list[str]:
         """Bring the schema up to date under an advisory lock; answers what was applied.

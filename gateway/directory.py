@@ -1,8 +1,7 @@
 """Keys and connectors in memory: loaded on first use, dropped when PostgreSQL announces a change.
 
 The hot path never waits for the database for what it has seen before. What was loaded keeps
-serving while PostgreSQL is away; after the channel of announcements was lost, everything is looked
-up anew when it is next used.
+serving while PostgreSQL is away or silent, until it is known to have changed.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ import base64
 import dataclasses
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import orjson
 
 import sql
+from gateway.changes import CHANNEL, Changes
 from gateway.clock import Clock
 from gateway.database import Database, DatabaseAway, Row
 from gateway.identity.keys import NO_DIGEST
@@ -40,11 +39,8 @@ log = logging.getLogger(__name__)
 _CONNECTOR = sql.query("directory.connector")
 _DEFAULT_PLAN = sql.query("directory.default_plan")
 _KEY = sql.query("directory.key")
-_PING = sql.query("directory.ping")
 
 _is_slug: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]").fullmatch
-_PING_EVERY_S: Final = 3.0
-_RECONNECT_S: Final = 0.2
 CACHE_BYTES: Final = 256 << 20
 _CONNECTOR_BYTES: Final = 2_048
 _ENDPOINT_BYTES: Final = 3_072
@@ -76,13 +72,6 @@ class Draft:
     slug: str
 
 
-class Channel(NamedTuple):
-    """The connection that changes are announced on: whether it is lost, and what closes it."""
-
-    lost: asyncio.Event
-    close: Callable[[], Awaitable[object]]
-
-
 class Directory:
     """Who callers are and where they may go."""
 
@@ -103,17 +92,24 @@ class Directory:
         self._keys = Cache(self._load_key, clock, self._tasks, 3 * part)
         self._connectors = Cache(self._load_connector, clock, self._tasks, 12 * part)
         self._plans = Cache(self._load_plan, clock, self._tasks, part)
-        self._channel: Channel | None = None
-        self._pings = 0
-        self._pongs = 0
-        self.ready = False
+        self._following = Changes(database, clock, self._changed, self._doubt)
         self.changes = 1
         """Grows with each announced change; what `gateway_config_version` shows."""
 
     @property
+    def ready(self) -> bool:
+        """True once the database has answered."""
+        return self._following.known
+
+    @property
+    def way(self) -> str:
+        """How changes come here: see `Changes.way`."""
+        return self._following.way
+
+    @property
     def hearing(self) -> bool:
         """True while changes are announced here."""
-        return self._channel is not None
+        return self.way == CHANNEL
 
     def held_key(self, public_id: str) -> KeyRecord | None:
         """A key that is in memory and in force; never waits."""
@@ -139,18 +135,18 @@ class Directory:
         return held or await _known(self._plans.get(team)) or self._fallback
 
     def start(self) -> None:
-        """Begin to hear announcements, and keep hearing them."""
-        self._tasks.repeat(self._hear, _RECONNECT_S, "directory")
+        """Begin to follow changes."""
+        self._following.start()
         if self._vault.reads_files:
             self._tasks.repeat(self._look_at_files, _LOOK_EVERY_S, "files with secrets")
 
     async def close(self) -> None:
-        """Stop hearing."""
+        """Stop following."""
         await self._tasks.stop()
-        await self._leave()
+        await self._following.close()
 
     async def _load_key(self, public_id: str) -> Loaded[KeyRecord] | None:
-        row = await self._database.row(_KEY, public_id)
+        row = await self._database.look_up(_KEY, public_id)
         if row is None:
             return None
         record = key_record(row, self._fallback)
@@ -160,7 +156,7 @@ class Directory:
         return Loaded(record, own + _plan_bytes(caller.plan))
 
     async def _load_plan(self, team: str) -> Loaded[Plan] | None:
-        row = await self._database.row(_DEFAULT_PLAN, team)
+        row = await self._database.look_up(_DEFAULT_PLAN, team)
         if row is None:
             return None
         plan = _plan(row, str(row["id"]), row["name"])
@@ -168,7 +164,7 @@ class Directory:
 
     async def _load_connector(self, name: str) -> Loaded[Connector | Draft] | None:
         slug, _, team = name.partition(" ")
-        row = await self._database.row(_CONNECTOR, team, slug)
+        row = await self._database.look_up(_CONNECTOR, team, slug)
         if row is None:
             return None
         if row["snapshot"] is None:
@@ -197,50 +193,13 @@ class Directory:
             self.changes += 1
             log.info("files with secrets have changed", extra={"connectors": count})
 
-    async def _hear(self) -> None:
-        """Listen, and doubt what is held; or wait a moment and see that what is said is heard.
-
-        A connection that is lost or silent is left: the next turn begins again.
-        """
-        if self._channel is None:
-            lost = asyncio.Event()
-            self._channel = Channel(lost, await self._database.listen(self._heard, lost.set))
-            self._doubt()
-            self.ready = True
-        elif not await self._is_heard(self._channel.lost):
-            await self._leave()
-
-    async def _is_heard(self, lost: asyncio.Event) -> bool:
-        """Wait a moment and ping; False when the connection is lost, or the last ping wasn't heard."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PING_EVERY_S):
-                await lost.wait()
-            return False
-        if self._pongs < self._pings:
-            log.warning("the channel of changes is silent; listening anew")
-            return False
-        self._pings = self._pongs + 1
-        with suppress(DatabaseAway):
-            await self._database.row(_PING, f"ping {id(self)}")
-        return True
-
-    async def _leave(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            with suppress(Exception):
-                await asyncio.wait_for(channel.close(), 1)
-
     def _doubt(self) -> None:
-        self._pings = self._pongs = 0
         for cache in (self._keys, self._connectors, self._plans):
             cache.doubt()
 
-    def _heard(self, text: str) -> None:
+    def _changed(self, text: str) -> None:
         """An announcement: `key <public id>`, `connector <slug> <team>`, `plan <id> <team>`."""
         kind, _, rest = text.partition(" ")
-        if kind == "ping":
-            self._pongs += rest == str(id(self))
-            return
         self.changes += 1
         if kind == "key":
             self._keys.drop(rest)

@@ -17,6 +17,8 @@ T = TypeVar("T")
 _MOST_ABSENT_BYTES: Final = 4 << 20
 _ABSENT_FOR_S: Final = 5.0
 _DOUBTED: Final = -1
+_PATIENCE_S: Final = 0.25
+"""How long a look-up may take before a value that is in doubt is served without it."""
 
 
 class Loaded(NamedTuple, Generic[T]):
@@ -54,6 +56,7 @@ class Cache(Generic[T]):
         self._entries: Recent[str, _Entry[T]] = Recent(most_bytes)
         self._absent: Recent[str, float] = Recent(_MOST_ABSENT_BYTES)
         self._loading: dict[str, asyncio.Future[T | None]] = {}
+        self._began: dict[str, float] = {}
         self._changed: set[str] = set()
         self._generation = 0
 
@@ -67,7 +70,8 @@ class Cache(Generic[T]):
     async def get(self, name: str) -> T | None:
         """The value; None when there is none. DatabaseAway when it can't be known now.
 
-        What was in force when the announcements stopped still is while PostgreSQL is away.
+        One that is in doubt is served while PostgreSQL is away, or doesn't answer at once; it is looked up
+        behind it.
         """
         if (held := self.held(name)) is not None:
             return held
@@ -77,12 +81,16 @@ class Cache(Generic[T]):
         if loading is None:
             loading = self._tasks.start(self._fresh(name), f"load {name}")
             self._loading[name] = loading
-        try:
+            self._began[name] = asyncio.get_running_loop().time()
+        if self._entries.get(name) is None:
             return await asyncio.shield(loading)
-        except DatabaseAway:
+        try:
+            async with asyncio.timeout_at(self._began[name] + _PATIENCE_S):
+                return await asyncio.shield(loading)
+        except (DatabaseAway, TimeoutError):
             if (entry := self._entries.get(name)) is not None:
                 return entry.value
-            raise
+        return await asyncio.shield(loading)
 
     async def _fresh(self, name: str) -> T | None:
         try:
@@ -101,7 +109,7 @@ class Cache(Generic[T]):
             self._entries.put(name, entry, loaded.size_bytes + own)
             return loaded.value
         finally:
-            del self._loading[name]
+            del self._loading[name], self._began[name]
             self._changed.discard(name)
 
     def drop(self, name: str) -> None:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from gateway.changes import CHANNEL, WAYS
 from gateway.limits.contract import Decision
 
 Snapshot = dict[str, list[tuple[tuple[str, ...], list[float]]]]
@@ -121,7 +122,8 @@ class Metrics:
         self.usage_queue_depth: Callable[[], int] = lambda: 0
         self._lines_dropped: Callable[[], int] = lambda: 0
         self._config_version: Callable[[], int] = lambda: 0
-        self._hearing: Callable[[], bool] = lambda: False
+        self._way: Callable[[], str] = str
+        self._failing: dict[str, bool] = {}
         self._standings: Callable[[], Mapping[str, UpstreamStanding]] = dict
         self._shares: Callable[[], Mapping[str, float]] = dict
         self.config_reloaded = True
@@ -177,10 +179,15 @@ class Metrics:
         """Read at each scrape how many lines of the log were dropped."""
         self._lines_dropped = dropped
 
-    def watch_directory(self, version: Callable[[], int], hearing: Callable[[], bool]) -> None:
-        """Read the configuration's version, and whether its changes are heard, at each scrape."""
+    def watch_directory(self, version: Callable[[], int], way: Callable[[], str]) -> None:
+        """Read the configuration's version, and how its changes come here, at each scrape."""
         self._config_version = version
-        self._hearing = hearing
+        self._way = way
+
+    def work_ended(self, name: str, *, is_good: bool) -> None:
+        """Remember how a turn of background work ended that must succeed, once one has failed."""
+        if not is_good or name in self._failing:
+            self._failing[name] = not is_good
 
     def watch_upstreams(
         self,
@@ -255,7 +262,8 @@ class Metrics:
         standings = self._standings()
         for slug, standing in standings.items():
             shares[slug] = min(standing.healthy, shares.get(slug, 1.0))
-        up = {**self.dependencies, "announcements": self._hearing()}
+        way = self._way()
+        up = {**self.dependencies, "announcements": way == CHANNEL}
         return {
             "gateway_requests": [
                 ((connector, endpoint, method, str(code), source), [count])
@@ -278,8 +286,12 @@ class Metrics:
             "gateway_log_lines_dropped": [((), [self._lines_dropped()])],
             "gateway_usage_queue_depth": [((), [self.usage_queue_depth()])],
             "gateway_config_version": [((), [self._config_version()])],
+            "gateway_config_changes_by": [((each,), [float(each == way)]) for each in WAYS],
             "gateway_config_last_reload_success": [((), [float(self.config_reloaded)])],
             "gateway_dependency_up": [((name,), [float(is_up)]) for name, is_up in up.items()],
+            "gateway_background_work_failing": [
+                ((name,), [float(fails)]) for name, fails in self._failing.items()
+            ],
             "gateway_build_info": [((self._version,), [1])],
             "gateway_breaker_state": [((slug,), [s.state]) for slug, s in standings.items()],
             "gateway_upstream_healthy": [((slug,), [share]) for slug, share in shares.items()],

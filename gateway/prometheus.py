@@ -83,8 +83,18 @@ _GAUGES: Final = (
     _Family("gateway_streams_open", "Answers being streamed."),
     _Family("gateway_usage_queue_depth", "Usage records not written yet."),
     _Family("gateway_config_version", "Grows with each change of configuration."),
+    _Family(
+        "gateway_config_changes_by",
+        "1 for the way by which changes of configuration come here now; none of them: they don't.",
+        ("way",),
+    ),
     _Family("gateway_config_last_reload_success", "1 when the last reload was good."),
     _Family("gateway_dependency_up", "1 when it answers.", ("name",)),
+    _Family(
+        "gateway_background_work_failing",
+        "1 while background work fails and is tried again, 0 once it works again.",
+        ("task",),
+    ),
     _Family("gateway_build_info", "The version.", ("version",)),
     _Family(
         "gateway_breaker_state",

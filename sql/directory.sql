@@ -41,8 +41,3 @@ LEFT JOIN gateway_plan AS p
     ON p.team_id = k.team_id
     AND (p.id = k.plan_id OR (k.plan_id IS NULL AND p.name = 'default'))
 WHERE k.public_id = $1;
-
--- name: ping
--- Say something on the channel, to hear whether it is still heard.
--- $1 text text
-SELECT pg_notify('plugin_service_gateway', $1);

@@ -172,8 +172,8 @@ async def worker(
     tokens = tokens_of(settings, data, upstreams)
     runtime = Runtime(directory, tokens, limits, attempts, usage, metrics)
     metrics.watch_upstreams(attempts.standings, health.shares)
-    metrics.watch_directory(lambda: directory.changes, lambda: directory.hearing)
-    tasks = Tasks(expected=(DatabaseAway,))
+    metrics.watch_directory(lambda: directory.changes, lambda: directory.way)
+    tasks = Tasks(expected=(DatabaseAway,), watch=metrics.work_ended)
     directory.start()
     usage.start()
     if settings.health.enabled:

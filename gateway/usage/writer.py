@@ -52,7 +52,7 @@ class UsageWriter:
         self._most_waiting = most_waiting
         self._partitions = Partitions(database, "gateway_usage_record", keep_days)
         self._waiting: deque[UsageRecord] = deque()
-        self._tasks = Tasks(expected=(DatabaseAway,))
+        self._tasks = Tasks(expected=(DatabaseAway,), watch=metrics.work_ended)
         self._wake = asyncio.Event()
         metrics.watch_usage_queue(self._waiting.__len__)
 

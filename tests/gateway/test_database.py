@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -143,7 +144,7 @@ async def test_server_that_is_away_is_one_kind_of_error(
     await away.open()
     for attempt in (
         away.run("SELECT 1"), away.rows("SELECT 1"), away.row("SELECT 1"),
-        away.listen(lambda _: None, lambda: None),
+        away.listen(lambda _: None),
     ):  # fmt: skip
         with pytest.raises(DatabaseAway):
             await attempt
@@ -161,7 +162,7 @@ async def test_server_that_takes_connections_and_says_nothing_is_away_in_time() 
             with pytest.raises(DatabaseAway):
                 await away.run("SELECT 1")
             with pytest.raises(DatabaseAway):
-                await away.listen(lambda _: None, lambda: None)
+                await away.listen(lambda _: None)
         await away.close()
 
 
@@ -176,21 +177,21 @@ async def test_announcements_are_heard_until_the_connection_is_lost(
     store: Database, eventually: Eventually
 ) -> None:
     heard: list[str] = []
-    lost: list[bool] = []
-    close = await store.listen(heard.append, lambda: lost.append(True))
+    channel = await store.listen(heard.append)
     await store.run("SELECT pg_notify($1, 'one')", CHANNEL)
     await store.run("SELECT pg_notify('another', 'channel')")
     await store.run("SELECT pg_notify($1, 'two')", CHANNEL)
     await eventually(lambda: len(heard) == 2)
-    assert (heard, lost) == (["one", "two"], [])
+    assert heard == ["one", "two"]
+    assert not channel.lost.is_set()
     await store.run(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE application_name = 'service-gateway listen' AND datname = current_database()"
     )
-    await eventually(lambda: lost)
-    await close()
-
-    assert lost == [True]
+    await eventually(channel.lost.is_set)
+    with pytest.raises(DatabaseAway):
+        await channel.run("SELECT 1")
+    await channel.close()
 
 
 async def test_listening_that_is_refused_may_be_tried_again(database: Migrated) -> None:
@@ -199,7 +200,115 @@ async def test_listening_that_is_refused_may_be_tried_again(database: Migrated) 
         database.dsn.replace("//postgres@", "//nobody@"),
     ):
         with pytest.raises(DatabaseAway):
-            await Database(dsn).listen(lambda _: None, lambda: None)
+            await Database(dsn).listen(lambda _: None)
+
+
+async def test_answer_that_fits_nothing_is_an_outage_and_its_connection_is_not_used_again(
+    store: Database,
+) -> None:
+    """asyncpg says so when the server ends its backends in the middle of an answer."""
+    for held in (store.connection(), store.transaction()):
+        with pytest.raises(DatabaseAway, match="unknown protocol state"):
+            async with held as connection:
+                raise asyncpg.InternalClientError("got result for unknown protocol state 3")
+        assert is_lost(connection)
+
+
+@pytest.fixture
+async def impatient(stoppable: Stoppable) -> AsyncIterator[Database]:
+    """A database with open connections, of a server that can be silenced."""
+    store = Database(stoppable.dsn, most_connections=2, timeout_s=0.3)
+    await store.open()
+    async with store.connection() as one, store.connection() as two:
+        await asyncio.gather(one.execute("SELECT 1"), two.execute("SELECT 1"))
+    yield store
+    await store.close()
+
+
+async def test_work_that_is_cancelled_while_the_server_is_silent_ends_at_once(
+    stoppable: Stoppable, impatient: Database
+) -> None:
+    """Without waiting for the server's agreement, and the cancellation is not lost in that."""
+
+    async def write() -> None:
+        async with impatient.transaction() as connection:
+            begun.set()
+            await connection.execute("SELECT pg_sleep(60)")
+
+    begun = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(write())
+        await begun.wait()
+        with stoppable.silent():
+            async with asyncio.timeout(0.5):
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+    assert await impatient.row("SELECT 1") is not None
+
+
+async def test_look_up_of_a_silent_server_is_given_up_in_time_and_the_next_connects_anew(
+    stoppable: Stoppable, impatient: Database
+) -> None:
+    with stoppable.silent():
+        for within_s in (None, 0.1):
+            async with asyncio.timeout(1):
+                with pytest.raises(DatabaseAway):
+                    await impatient.look_up("SELECT 1", within_s=within_s)
+        async with asyncio.timeout(1):
+            with pytest.raises(DatabaseAway):
+                await impatient.listen(lambda _: None)
+    assert await impatient.look_up("SELECT 1") is not None
+
+
+async def test_pool_of_a_silent_server_is_closed_in_time(
+    stoppable: Stoppable, impatient: Database
+) -> None:
+    channel = await impatient.listen(lambda _: None)
+    with stoppable.silent():
+        async with asyncio.timeout(3):
+            await channel.close()
+            await impatient.close()
+
+
+async def test_connection_by_tcp_notices_a_peer_that_is_gone_without_a_word(
+    database: Migrated,
+) -> None:
+    async with relayed(database.dsn) as dsn:
+        store = Database(dsn)
+        await store.open()
+        async with store.connection() as connection:
+            transport: Any = cast("Any", connection)._con._transport  # noqa: SLF001 - see there
+            own = transport.get_extra_info("socket")
+            options = [socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT]
+            seconds = [own.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+            is_on = own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        await store.close()
+
+    assert (is_on, seconds) == (1, [10, 3, 3])
+
+
+@asynccontextmanager
+async def relayed(dsn: str) -> AsyncIterator[str]:
+    """The server's Unix socket by TCP."""
+    asked = parse_qs(urlsplit(dsn).query)
+    path = f"{asked['host'][0]}/.s.PGSQL.{asked['port'][0]}"
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while block := await reader.read(65_536):
+                writer.write(block)
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs = await asyncio.open_unix_connection(path)
+        await asyncio.gather(pipe(reader, theirs[1]), pipe(theirs[0], writer))
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    name = urlsplit(dsn).path
+    async with server:
+        yield f"postgresql://postgres@127.0.0.1:{port}{name}?sslmode=disable"
 
 
 async def test_pool_heals_when_the_server_is_back(stoppable: Stoppable) -> None:

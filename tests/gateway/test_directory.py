@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -19,19 +17,11 @@ from gateway.model import Connector
 from gateway.problems import Rejected
 from gateway.transform.request import Mapped
 from tests.dataplane import TEAM, Migrated, Rows, connect, endpoint, snapshot, working
+from tests.gateway.stoppable import Stoppable
 
 URL = "http://127.0.0.1:9"
 IN_FORCE_S = 1.0
 Eventually = Callable[..., Awaitable[None]]
-
-
-class Stoppable(Protocol):
-    """The fixture `stoppable`: a PostgreSQL of the test's own."""
-
-    dsn: str
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
 
 
 @pytest.fixture
@@ -205,28 +195,52 @@ async def test_lost_channel_is_opened_again_and_everything_looked_up_anew(
     assert await rows.connection.fetchval(_LISTENER) != pid
 
 
-async def test_channel_that_went_silent_is_noticed(
+async def test_revocation_is_in_force_within_ten_seconds_while_nobody_can_listen(
     database: Migrated,
     tmp_path: Path,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing of it is closed: its backend stands still."""
-    monkeypatch.setattr("gateway.directory._PING_EVERY_S", 0.1)
+    monkeypatch.setattr("gateway.database.CHANNEL", "")  # to listen is refused
     connection = await connect(database.dsn)
     async with working(database.dsn, tmp_path) as worker:
         directory, rows = worker.runtime.directory, Rows(connection, worker.vault)
         public_id = (await rows.key())[3:11]
-        await eventually(lambda: directory.hearing)
+        await eventually(lambda: directory.ready)
         await directory.key(public_id)
-        pid = await connection.fetchval(_LISTENER)
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            await rows.run("UPDATE gateway_api_key SET revoked_at = now()")
-            await in_force(lambda: directory.key(public_id), lambda now: now.revoked, 10)
-        finally:
-            os.kill(pid, signal.SIGCONT)
+        await rows.run("UPDATE gateway_api_key SET revoked_at = now()")
+        await in_force(lambda: directory.key(public_id), lambda now: now.revoked, 10)
+        assert not directory.hearing
     await connection.close()
+
+
+async def test_known_callers_do_not_wait_for_a_silent_database(
+    stoppable: Stoppable, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with working(stoppable.dsn, tmp_path, database={"timeout_s": 1}) as worker:
+        directory = worker.runtime.directory
+        await eventually(lambda: directory.hearing)
+        connection = await connect(stoppable.dsn)
+        rows = Rows(connection, worker.vault)
+        await rows.connector(URL)
+        public_id = (await rows.key())[3:11]
+        changes = directory.changes
+        await rows.plan(team="blue")
+        await eventually(lambda: directory.changes > changes)
+        await directory.key(public_id)
+        await directory.connector(TEAM, "up")
+        pid = await connection.fetchval(_LISTENER)
+        await rows.run("SELECT pg_terminate_backend($1)", pid)
+        await eventually(lambda: not directory.hearing)
+        await eventually(lambda: directory.hearing)
+        with stoppable.silent():
+            async with asyncio.timeout(0.2):
+                assert await directory.key(public_id) is not None
+                assert isinstance(await directory.connector(TEAM, "up"), Connector)
+            async with asyncio.timeout(3):
+                with pytest.raises(Rejected, match="store_unavailable"):
+                    await directory.key("12345678")
+        await connection.close()
 
 
 async def test_listener_outlives_an_error_that_nobody_expected(
@@ -237,18 +251,18 @@ async def test_listener_outlives_an_error_that_nobody_expected(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The server is there and refuses the ping, as when a statement is cancelled."""
-    monkeypatch.setattr("gateway.directory._PING_EVERY_S", 0.05)
-    monkeypatch.setattr("gateway.directory._PING", "SELECT 1 / 0, $1::text")
+    monkeypatch.setattr("gateway.changes._PING_EVERY_S", 0.05)
     connection = await connect(database.dsn)
     async with working(database.dsn, tmp_path) as worker:
         directory, rows = worker.runtime.directory, Rows(connection, worker.vault)
         public_id = (await rows.key())[3:11]
         await directory.key(public_id)
-        await eventually(lambda: "division by zero" in caplog.text)
-        await rows.run("UPDATE gateway_api_key SET revoked_at = now()")
-
-        await in_force(lambda: directory.key(public_id), lambda now: now.revoked, 5)
-        await eventually(lambda: directory.hearing)
+        with monkeypatch.context() as patch:
+            patch.setattr("gateway.changes._PING", "SELECT 1 / 0, $1::text")
+            await eventually(lambda: "division by zero" in caplog.text)
+            await rows.run("UPDATE gateway_api_key SET revoked_at = now()")
+            await in_force(lambda: directory.key(public_id), lambda now: now.revoked, 5)
+        await eventually(lambda: directory.hearing, 10)
     await connection.close()
 
 

@@ -154,6 +154,23 @@ async def test_what_is_in_doubt_is_looked_up_and_serves_while_that_fails(
     assert await cache.get("a") == "new"
 
 
+async def test_what_is_in_doubt_serves_while_the_look_up_takes_long_and_is_looked_up_behind(
+    source: Source, cache: Cache[str], eventually: Callable[..., Awaitable[None]]
+) -> None:
+    await cache.get("a")
+    cache.doubt()
+    source.gate.clear()
+    source.values["a"] = "new"
+    async with asyncio.timeout(1):
+        assert await cache.get("a") == "1"
+    async with asyncio.timeout(0.1):
+        assert [await cache.get("a") for _ in range(100)] == ["1"] * 100
+    source.gate.set()
+    await eventually(lambda: cache.held("a") == "new")
+
+    assert source.loads == ["a", "a"]
+
+
 async def test_what_one_value_is_in_doubt_for_is_looked_up_alone_and_serves_while_that_fails(
     source: Source, cache: Cache[str]
 ) -> None:

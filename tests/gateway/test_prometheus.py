@@ -24,6 +24,7 @@ NAMES = {
     "gateway_config_version", "gateway_config_last_reload_success", "gateway_dependency_up",
     "gateway_build_info", "gateway_breaker_state", "gateway_upstream_healthy",
     "gateway_log_lines_dropped_total",
+    "gateway_config_changes_by", "gateway_background_work_failing",
 }  # fmt: skip
 LABELS = {
     "gateway_requests_total": {"connector", "endpoint", "method", "code", "source"},
@@ -32,6 +33,8 @@ LABELS = {
     "gateway_retries_total": {"connector"},
     "gateway_dependency_up": {"name"},
     "gateway_build_info": {"version"},
+    "gateway_config_changes_by": {"way"},
+    "gateway_background_work_failing": {"task"},
     "gateway_request_duration_seconds_count": {"connector", "endpoint"},
     "gateway_overhead_seconds_sum": {"connector", "endpoint"},
 }
@@ -58,6 +61,7 @@ def metrics() -> Metrics:
     made.rejected("quota", "quota_exceeded")
     made.limit_decided("daily", "memory", admitted=False)
     made.retried("maps")
+    made.work_ended("quota counts", is_good=False)
     made.batch_written(3, 1, 0.2)
     made.dependency_answered("postgresql", is_up=True)
     return made
@@ -104,9 +108,9 @@ def test_requests_are_counted_by_route_method_status_and_source() -> None:
 
 
 def test_gauges_show_what_is_so_at_the_scrape() -> None:
-    metrics, depth, hearing = Metrics("1.2.3"), [7], [True]
+    metrics, depth, way = Metrics("1.2.3"), [7], ["channel"]
     metrics.watch_usage_queue(lambda: depth[0])
-    metrics.watch_directory(lambda: 42, lambda: hearing[0])
+    metrics.watch_directory(lambda: 42, lambda: way[0])
     metrics.watch_server(lambda: 2)
     metrics.watch_server(lambda: 1)
     for _ in range(3):
@@ -125,9 +129,23 @@ def test_gauges_show_what_is_so_at_the_scrape() -> None:
     assert value(metrics, "gateway_dependency_up", name="postgresql") == 0
     assert value(metrics, "gateway_dependency_up", name="announcements") == 1
     assert value(metrics, "gateway_build_info", version="1.2.3") == 1
-    depth[0], hearing[0] = 0, False
+    depth[0], way[0] = 0, "poll"
     assert value(metrics, "gateway_usage_queue_depth") == 0
     assert value(metrics, "gateway_dependency_up", name="announcements") == 0
+    ways = {
+        way: value(metrics, "gateway_config_changes_by", way=way) for way in ("channel", "poll")
+    }
+    assert ways == {"channel": 0, "poll": 1}
+
+
+def test_work_that_fails_is_shown_from_its_first_failure_on() -> None:
+    metrics = Metrics("1")
+    metrics.work_ended("quota counts", is_good=True)
+    assert value(metrics, "gateway_background_work_failing", task="quota counts") is None
+    metrics.work_ended("quota counts", is_good=False)
+    assert value(metrics, "gateway_background_work_failing", task="quota counts") == 1
+    metrics.work_ended("quota counts", is_good=True)
+    assert value(metrics, "gateway_background_work_failing", task="quota counts") == 0
 
 
 def test_counters_count_each_by_its_labels() -> None:

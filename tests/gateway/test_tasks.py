@@ -229,3 +229,33 @@ async def test_work_that_persists_ends_when_it_works(eventually: Eventually) -> 
 
     assert turns.done == 2
     assert task.exception() is None
+
+
+async def test_stop_ends_although_work_swallows_its_cancellation(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once is made good by another one; always is told, and nobody waits for it."""
+    monkeypatch.setattr("gateway.tasks._STOP_TURN_S", 0.05)
+    tasks, told, go = Tasks(), [], asyncio.Event()
+
+    async def swallow(most: int) -> None:
+        while not go.is_set() and len(told) < most:
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                told.append(1)
+
+    once = tasks.start(swallow(1), "once")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await tasks.stop()
+    assert once.done()
+    assert caplog.records == []
+    always = tasks.start(swallow(1_000), "always")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await tasks.stop()
+    go.set()
+    await always
+
+    assert [record.__dict__["tasks"] for record in caplog.records] == [["always"]]
