@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from aiohttp import web
 from marshmallow import EXCLUDE, ValidationError, fields, post_load
@@ -19,6 +18,7 @@ from admin.lists import Page, PageQuery
 from admin.references import connector_ids, object_id, unknown
 from admin.routes import Resource, Route, creates, deletes, lists, shows, writes
 from admin.writes import Write, writing
+from gateway import zones
 from gateway.database import ForeignKeyViolation
 from gateway.ids import uuid7
 from gateway.model import Plan
@@ -43,12 +43,8 @@ _MOST_WINDOW_S: Final = 31 * 86_400
 
 
 def _known_zone(name: str) -> None:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown; a path; a folder of the database
-        raise ValidationError(
-            "Not a time zone of the IANA database, such as Europe/Berlin."
-        ) from None
+    if not zones.is_known(name):
+        raise ValidationError("Not a time zone of the IANA database, such as Europe/Berlin.")
 
 
 class PlanSchema(Wire):

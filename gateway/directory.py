@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import orjson
 
 import sql
+from gateway import zones
 from gateway.changes import CHANNEL, Changes
 from gateway.clock import Clock
 from gateway.database import Database, DatabaseAway, Row
@@ -302,5 +303,5 @@ def _plan(row: Row, plan_id: str, name: str) -> Plan:
         max_request_size=row["max_request_size"],
         max_response_size=row["max_response_size"],
         allowed_connectors=frozenset(map(str, row["allowed_connectors"])),
-        time_zone=row["time_zone"],
+        time_zone=zones.or_utc(row["time_zone"]),
     )

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 ORDER = (
-    "clock", "ids", "networks", "planes", "problems", "options", "yamls", "tasks", "turns", "recent", "console",  # what every room uses
+    "clock", "ids", "zones", "networks", "planes", "problems", "options", "yamls", "tasks", "turns", "recent", "console",  # what every room uses
     "http",
     "database", "partitions", "changes", "lookup", "secrets", "identity", "limits",
     "model", "exchange",

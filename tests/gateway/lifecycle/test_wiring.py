@@ -152,6 +152,42 @@ async def test_quotas_go_on_where_the_process_before_had_them(
     assert statuses == [200, 429]
 
 
+async def test_plan_with_a_time_zone_that_nobody_knows_harms_no_other_team(
+    database: Migrated, tmp_path: Path, upstream: Upstream, eventually: Eventually
+) -> None:
+    """It can't be made by the admin API; its own days begin as those of UTC."""
+    async with running(database.dsn, tmp_path) as first:
+        await first.rows.plan(daily_quota=3)
+        await first.rows.plan(team="blue", daily_quota=3, time_zone="right/UTC")
+        for team in ("red", "blue"):
+            await first.rows.connector(upstream.url, team=team)
+        keys = [await first.rows.key(), await first.rows.key("blue")]
+        for credential in keys:
+            assert [(await first.call(key=credential)).status for _ in range(2)] == [200, 200]
+    async with running(database.dsn, tmp_path) as second:
+        await eventually(lambda: "quota counts" not in names_of_tasks())
+        statuses = [[(await second.call(key=k)).status for _ in range(2)] for k in keys]
+
+    assert statuses == [[200, 429], [200, 429]]
+
+
+async def test_quota_counts_that_cannot_be_had_are_tried_again_and_a_metric_tells_it(
+    database: Migrated, tmp_path: Path, eventually: Eventually
+) -> None:
+    connection = await connect(database.dsn)
+    await connection.execute("ALTER TABLE gateway_usage_record RENAME TO elsewhere")
+    async with working(database.dsn, tmp_path) as worker:
+
+        def fails() -> list[Any]:
+            shown = worker.runtime.metrics.snapshot()["gateway_background_work_failing"]
+            return [value for (name,), value in shown if name == "quota counts"]
+
+        await eventually(lambda: fails() == [[1]])
+        await connection.execute("ALTER TABLE elsewhere RENAME TO gateway_usage_record")
+        await eventually(lambda: fails() == [[0]], 10)
+    await connection.close()
+
+
 def names_of_tasks() -> set[str]:
     return {task.get_name() for task in asyncio.all_tasks()}
 
