@@ -18,7 +18,7 @@ from gateway.http.pieces import End, Watched
 from gateway.http.wire import has_no_body
 from gateway.logs import access_fields
 from gateway.options import whole
-from gateway.problems import answer_to
+from gateway.problems import KINDS, answer_to
 from gateway.runtime import Runtime
 from gateway.usage.record import UsageRecord
 
@@ -57,7 +57,10 @@ class Usage:
         try:
             response = await proceed(exchange)
         except asyncio.CancelledError:
-            outcome.status, outcome.client_gone = _CLIENT_GONE, True
+            if outcome.error_code:  # it was given up here
+                outcome.status = KINDS[outcome.error_code].status
+            else:
+                outcome.status, outcome.client_gone = _CLIENT_GONE, True
             self.record(exchange)
             raise
         except Exception as error:

@@ -60,7 +60,7 @@ class Changes:
         self._polling = asyncio.Lock()
         self._seen: str | None = None
         self._polled_at = clock.monotonic()
-        self._told: str | None = None
+        self._told = CHANNEL
 
     @property
     def known(self) -> bool:
@@ -151,15 +151,12 @@ class Changes:
 
     async def _poll(self) -> None:
         """Ask what has become visible since the last time."""
-        try:
-            async with self._polling:
-                row = await self._database.look_up(
-                    _CHANGED, self._seen, _MOST + 1, within_s=_POLL_WITHIN_S
-                )
-                assert row is not None, "a query of no table has one row"
-                self._polled(row["seen"], row["announcements"], follows=row["follows"])
-        finally:
-            self._tell()
+        async with self._polling:
+            row = await self._database.look_up(
+                _CHANGED, self._seen, _MOST + 1, within_s=_POLL_WITHIN_S
+            )
+            assert row is not None, "a query of no table has one row"
+            self._polled(row["seen"], row["announcements"], follows=row["follows"])
 
     def _polled(self, seen: str, announcements: Sequence[str], *, follows: bool) -> None:
         is_old = self._clock.monotonic() - self._polled_at > _REMEMBERED_S

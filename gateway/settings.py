@@ -73,6 +73,10 @@ class ServerSettings:
     drain_s: float = number(
         30.0, "How long requests in flight may take when the gateway is told to stop, in seconds."
     )
+    drain_delay_s: float = number(
+        0.0,
+        "How long connections are taken after /readyz has become false, so that balancers can notice, in seconds.",
+    )
 
     @property
     def proxies(self) -> tuple[Network, ...]:

@@ -83,7 +83,7 @@ async def serve(plan: Plan, make_admin: MakeAdmin, screen: Screen, lines: Lines)
             server.is_preparing = False
         await told_to_stop.wait()
         log.info("draining")
-        await server.drain(settings.server.drain_s)
+        await server.drain(settings.server.drain_s, settings.server.drain_delay_s)
     log.info("stopped")
     return 0
 
@@ -202,11 +202,14 @@ class _Servers:
             make = loop.create_unix_server
         self._listening.append(await make(server, sock=bound, backlog=listeners.BACKLOG))
 
-    async def drain(self, seconds: float) -> None:
-        """Take no more connections, and let what is in flight finish."""
+    async def drain(self, seconds: float, delay_s: float = 0) -> None:
+        """Be not ready, after a delay take no more connections, and let what is in flight finish."""
         if self.draining:
             return
         self.draining = True
+        for server in self._servers:
+            server.leave()
+        await asyncio.sleep(delay_s)
         for listening in self._listening:
             listening.close()
         await asyncio.gather(*(server.drain(seconds) for server in self._servers))

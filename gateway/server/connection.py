@@ -174,6 +174,11 @@ class Connection(RequestHandler):
         """True while nothing of a request is in progress."""
         return self._current_request is None
 
+    def give_up(self) -> None:
+        """End the request in progress, if there is one."""
+        if not self.is_between_requests and self._task_handler is not None:
+            self._task_handler.cancel()
+
     @property
     def ended_plainly(self) -> bool:
         """True when all that came so far ends with a body in chunks, and no trailer fields."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_CUT_S: Final = 0.1
 _BELOW_DATA_PLANE: Final = f"{DATA_PLANE}/"
 MOST_IN_FLIGHT: Final = 10_000
 _COME_BACK_S: Final = 1.0
@@ -92,6 +93,8 @@ class Server(web.Server):
         self._tunnels = Tunnels(metrics)
         self._guards_origin = admin is not None and guards_origin
         self._open_answers = OpenAnswers(recheck_s)
+        self._exchanges: set[Exchange] = set()
+        self._is_cutting = False
         self.draining = False
 
     def __call__(self) -> RequestHandler:
@@ -160,9 +163,14 @@ class Server(web.Server):
                 if is_one_too_many:
                     self._refuse()
                 exchange = self._exchange(inbound, request_id)
+                self._exchanges.add(exchange)
                 response = await cast("Proceed", self.pipeline)(exchange)
             except Rejected as rejected:
                 response = refusal(rejected, request_id)
+            except asyncio.CancelledError:
+                if self._is_cutting:
+                    self._tell_cut(inbound, request_id)
+                raise
             except Exception:
                 log.exception("request failed", extra={"request_id": request_id})
                 response = refusal(internal(), request_id)
@@ -171,6 +179,7 @@ class Server(web.Server):
             return await self._write(inbound, response)
         finally:
             if exchange is not None:
+                self._exchanges.discard(exchange)
                 exchange.close()
             self._end()
 
@@ -318,19 +327,41 @@ class Server(web.Server):
             await asyncio.shield(give_up(cast("AsyncIterator[bytes]", response.body)))
         return CLOSE if close else KEEP
 
+    def leave(self) -> None:
+        """From now on each answer is the last one of its connection."""
+        self.draining = True
+
     async def drain(self, seconds: float) -> None:
         """Let requests in flight finish, then cut what is left; listeners are closed before."""
-        self.draining = True
+        self.leave()
         self._tunnels.leave()
         for connection in self.connections:
             if cast("Connection", connection).is_between_requests:
                 connection.force_close()
-        if not self._active:
-            self._idle.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
-        await self.shutdown(0.1)
+        await self._become_idle(seconds)
+        self._is_cutting = True
+        for exchange in self._exchanges:
+            exchange.outcome.error_code = exchange.outcome.error_code or "draining"
+        for connection in self.connections:
+            cast("Connection", connection).give_up()
+        await self._become_idle(_CUT_S)
+        await self.shutdown(_CUT_S)
+
+    async def _become_idle(self, within_s: float) -> None:
+        self._idle.clear()
+        if self._active:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._idle.wait()
+
+    def _tell_cut(self, inbound: Inbound, request_id: str) -> None:
+        """The answer of a request that had none when its time was up."""
+        response = refusal(Rejected("draining", "The gateway is shutting down."), request_id)
+        date = self._date.field()
+        self.flush()
+        with suppress(ConnectionError):
+            block = wire.whole(response, method=inbound.message.method, date=date, close=True)
+            inbound.write(block or b"")
 
 
 def _origin_form(target: str) -> str:

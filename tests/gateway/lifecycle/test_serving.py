@@ -87,6 +87,28 @@ async def test_request_in_flight_finishes_while_the_process_is_told_to_stop(proc
     assert stopping.result() == 0
 
 
+async def test_connections_are_taken_for_a_moment_after_readiness_is_gone(process: Make) -> None:
+    gateway = process()
+    listening = f"server: {{listen: '127.0.0.1:{gateway.port}'"
+    text = gateway.config.read_text().replace(listening, f"{listening}, drain_delay_s: 60")
+    gateway.config.write_text(text)
+    gateway.start()
+    assert gateway.process is not None
+    gateway.process.terminate()
+    gateway.wait_for("draining")
+    ready = fetch(f"{gateway.status}/readyz")
+    client = await Client.connect(("127.0.0.1", gateway.port))
+    await client.request("GET", "/api/v1/gw/x/y")
+    got = await client.answer()
+    client.close()
+    gateway.process.kill()
+    gateway.process.wait(10)
+    gateway.process = None
+
+    assert (ready.status, ready.json["reason"]) == (503, "draining")
+    assert (got.status, got.field("connection")) == (401, "close")
+
+
 @pytest.mark.parametrize("setting", ["server.listen", "status.listen"])
 async def test_port_that_is_taken_is_told_in_one_line(process: Make, setting: str) -> None:
     gateway = process()

@@ -67,6 +67,59 @@ async def test_drain_lets_what_is_in_flight_finish_and_says_so(
     assert await busy.gone() == b""
 
 
+async def test_server_that_leaves_serves_on_and_each_answer_is_the_last_of_its_connection(
+    serve: Serve,
+) -> None:
+    gate = Gate()
+    gate.opened.set()
+    served = await serve(gate.wait)
+    kept = await served.client()
+    await kept.request("GET", X)
+    first = await kept.answer()
+    served.server.leave()
+    await kept.request("GET", X)
+    second = await kept.answer()
+    new = await served.call("GET", X)
+
+    assert (first.field("connection"), second.field("connection")) == (None, "close")
+    assert (new.status, new.field("connection")) == (200, "close")
+    assert await kept.gone() == b""
+
+
+async def test_what_the_end_of_a_drain_cuts_is_the_gateways_doing(
+    gateway: Start, upstream: Upstream, eventually: Eventually
+) -> None:
+    """One waits for its answer and is told; of another the head is out, and it breaks off."""
+
+    async def script(call: Call) -> None:
+        if call.target == "/stream":
+            await call.send(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n"
+            )
+        await call.gone()
+
+    upstream.script = script
+    started = await gateway()
+    await started.rows.plan()
+    await started.rows.connector(upstream.url, streaming_enabled=True)
+    key = await started.rows.key()
+    waiting, streaming = await started.client(), await started.client()
+    credential = [("Authorization", f"Bearer {key}")]
+    await waiting.request("GET", "/api/v1/gw/up/wait", credential)
+    await streaming.request("GET", "/api/v1/gw/up/stream", credential)
+    assert b"one" in await streaming.until(b"one")
+    await eventually(lambda: len(upstream.calls) == 2)
+    await started.server.drain(0)
+    told = await waiting.answer()
+    records = {record["status"]: record for record in await started.records(2)}
+
+    assert (told.status, told.code, told.field("connection")) == (503, "draining", "close")
+    assert set(records) == {503, 200}
+    assert all(record["error_code"] == "draining" for record in records.values())
+    assert not any(record["client_gone"] for record in records.values())
+
+
 async def test_drain_lets_an_upload_that_is_under_way_arrive(
     serve: Serve, eventually: Eventually
 ) -> None:
@@ -109,6 +162,7 @@ async def test_drain_cuts_what_takes_too_long(serve: Serve, eventually: Eventual
     await eventually(lambda: gate.waiting)
     await served.server.drain(0.05)
 
+    assert (await client.answer()).code == "draining"
     assert await client.gone() == b""
     assert gate.cancelled == 1
 
