@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
 from gateway import pipeline
 from gateway.console import Screen, complain
-from gateway.database import Database
+from gateway.database import Database, DatabaseAway
 from gateway.demo import preparing
 from gateway.demo.upstream import DemoUpstream
 from gateway.lifecycle import wiring
@@ -136,6 +137,12 @@ async def _migrate(dsn: str) -> None:
     try:
         for name in await database.migrate():
             log.info("migrated", extra={"migration": name})
+    except DatabaseAway as away:
+        parts = urlsplit(dsn)
+        place = parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", ["?"])[0]
+        raise DatabaseAway(
+            f"PostgreSQL at {place} does not answer ({away}): start it, or correct database.dsn"
+        ) from away
     finally:
         await database.close()
 

@@ -168,6 +168,7 @@ async def worker(
         flush_every_s=settings.usage.flush_every_s,
         most_waiting=settings.usage.most_waiting,
         keep_days=settings.usage.keep_days,
+        data=data,
     )
     tokens = tokens_of(settings, data, upstreams)
     runtime = Runtime(directory, tokens, limits, attempts, usage, metrics)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import sql
@@ -21,6 +22,7 @@ from gateway.database import Database, DatabaseAway, Row, RowFault, copy_records
 from gateway.metrics import Metrics
 from gateway.partitions import KEEP_EVERY_S, Partitions
 from gateway.tasks import Tasks
+from gateway.usage import left
 from gateway.usage.record import COLUMNS, UsageRecord
 
 log = logging.getLogger(__name__)
@@ -45,8 +47,11 @@ class UsageWriter:
         flush_every_s: float,
         most_waiting: int,
         keep_days: int,
+        data: Path | None = None,
     ) -> None:
+        """`data` is the directory for what is left when the process has to end."""
         self._database = database
+        self._data = data
         self._metrics = metrics
         self._flush_every_s = flush_every_s
         self._most_waiting = most_waiting
@@ -67,14 +72,16 @@ class UsageWriter:
             self._metrics.records_dropped(1)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Begin to write, what was left before first."""
+        if self._data is not None:
+            self._waiting.extend(left.take(self._data))
         self._tasks.repeat(self._write, 0, "usage writer")
         self._tasks.repeat(
             lambda: self._partitions.keep(utc_now()), KEEP_EVERY_S, "usage partitions"
         )
 
     async def close(self, patience_s: float) -> None:
-        """Write what waits, for so long at most; what is left then is counted as dropped."""
+        """Write what waits, for so long at most; what is left then is kept for the next process."""
         await self._tasks.stop()
         try:
             async with asyncio.timeout(patience_s):
@@ -84,9 +91,22 @@ class UsageWriter:
                     except Exception:  # as while running: it may be taken later
                         await asyncio.sleep(_RETRY_S)
         except TimeoutError:
-            left = len(self._waiting)
-            self._metrics.records_dropped(left)
-            log.error("usage records are lost", extra={"records": left})  # noqa: TRY400 - not a bug
+            self._leave()
+
+    def _leave(self) -> None:
+        """Keep what waits in the data directory; what can't be kept is counted as dropped."""
+        records = list(self._waiting)
+        try:
+            if self._data is None:
+                raise FileNotFoundError("there is no data directory")
+            left.keep(self._data, records)
+        except OSError as error:
+            self._metrics.records_dropped(len(records))
+            extra = {"records": len(records), "reason": str(error)}
+            log.error("usage records are lost", extra=extra)  # noqa: TRY400 - not a bug
+        else:
+            extra = {"records": len(records)}
+            log.warning("usage records are left for the next start", extra=extra)
 
     async def used(self, before: datetime) -> list[Row]:
         """What callers used this month and the last, before a moment, by when."""

@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 
-from gateway.database import Database
 from gateway.exchange import Proceed
-from gateway.ids import uuid7
 from gateway.metrics import Metrics
 from gateway.server.server import Server
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK, listening
-from tests.gateway.stoppable import Stoppable
+from tests.gateway.stoppable import Stoppable, started
 from tests.loopback import Client, Fields, Message
 
 
@@ -68,13 +66,5 @@ async def upstreams() -> AsyncIterator[Upstreams]:
 @pytest.fixture
 async def stoppable(open_directory: Path) -> AsyncIterator[Stoppable]:
     """A PostgreSQL of the test's own, running."""
-    server = Stoppable(open_directory / uuid7().hex)
-    await server.start()
-    try:
-        database = Database(server.dsn)
-        await database.open()
-        await database.migrate()
-        await database.close()
+    async with started(open_directory) as server:
         yield server
-    finally:
-        await server.stop()

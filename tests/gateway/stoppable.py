@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+from gateway.database import Database
+from gateway.ids import uuid7
 from gateway.lifecycle.embedded import Postgres
 
 
@@ -45,6 +47,21 @@ class Stoppable:
             for pid in reversed(stopped):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def started(below: Path) -> AsyncIterator[Stoppable]:
+    """A server of one's own, running and migrated."""
+    server = Stoppable(below / uuid7().hex)
+    await server.start()
+    try:
+        database = Database(server.dsn)
+        await database.open()
+        await database.migrate()
+        await database.close()
+        yield server
+    finally:
+        await server.stop()
 
 
 def _children(parent: int) -> list[int]:

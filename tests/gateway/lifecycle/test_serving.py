@@ -126,11 +126,14 @@ async def test_port_that_is_taken_is_told_in_one_line(process: Make, setting: st
 
 
 async def test_database_that_is_not_there_is_told_in_one_line(process: Make) -> None:
-    done = process(dsn="postgresql://127.0.0.1:1/nowhere").command("serve")
+    done = process(dsn="postgresql://ada:s3cret@127.0.0.1:1/nowhere").command("serve")
 
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    assert "PostgreSQL at 127.0.0.1:1 does not answer" in done.stderr
+    assert "database.dsn" in done.stderr
+    assert "s3cret" not in done.stdout + done.stderr
 
 
 async def test_schema_of_a_newer_version_is_told_in_one_line(
