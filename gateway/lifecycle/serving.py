@@ -126,7 +126,7 @@ async def _embedded(plan: Plan, stack: AsyncExitStack) -> str:
 async def _keep_alive(postgres: Postgres) -> None:
     """Start the embedded PostgreSQL again when it dies: nobody else will."""
     if postgres.has_died:
-        log.error("the embedded PostgreSQL has died; starting it again")
+        log.error("the embedded PostgreSQL has died, or its owner; starting it again")
         await postgres.__aexit__()
         await postgres.__aenter__()
 

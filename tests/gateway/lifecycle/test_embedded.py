@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -327,6 +328,50 @@ async def test_server_is_never_roots_and_no_directory_above_it_changes(place: Pa
         assert mode(data) == 0o700
     assert mode(data / "postgresql") == 0o700
     assert mode(place) == 0o711
+
+
+async def test_account_that_the_server_has_of_the_system_is_not_let_in(place: Path) -> None:
+    """What else runs as `postgres` has nothing to do with the gateway. Also where a cluster trusted it."""
+    data = place / "data"
+    async with Postgres(data, os.environ, OPTIONS) as postgres:
+        owner = (data / "postgresql/.s.PGSQL.5432").stat().st_uid
+        os.seteuid(owner)
+        try:
+            said = startup(data / "postgresql/.s.PGSQL.5432")
+        finally:
+            os.seteuid(os.getuid())
+        assert await execute(postgres.dsn, "SELECT 1") == 1
+
+    assert said[:1] == (b"E" if ROOT else b"R")
+    assert (b"Peer authentication failed" in said) == ROOT
+
+
+def startup(path: Path) -> bytes:
+    """What the server says to whoever wants to be `postgres` without a password."""
+    content = (196_608).to_bytes(4, "big") + b"user\0postgres\0database\0postgres\0\0"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(path))
+        client.sendall((len(content) + 4).to_bytes(4, "big") + content)
+        return client.recv(4_096)
+
+
+async def test_guest_notices_that_the_owner_was_killed_and_becomes_the_owner(
+    place: Path, eventually: Eventually
+) -> None:
+    async with running_elsewhere(place) as owner:
+        guest = Postgres(place, os.environ, OPTIONS)
+        async with guest:
+            assert not guest.owner
+            assert not guest.has_died
+            owner.process.kill()
+            await eventually(lambda: guest.has_died)
+            await guest.__aexit__()
+            await guest.__aenter__()
+            assert guest.owner
+            assert not guest.has_died
+            assert guest.dsn == owner.dsn
+            assert await execute(owner.dsn, "SELECT 1") == 1
 
 
 async def test_binaries_out_of_the_accounts_reach_are_copied_once(place: Path) -> None:
