@@ -171,10 +171,19 @@ class Database:
     `timeout_s`, a statement for half a minute.
     """
 
-    def __init__(self, dsn: str, *, most_connections: int = 10, timeout_s: float = 5) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        most_connections: int = 10,
+        timeout_s: float = 5,
+        is_current: bool = True,
+    ) -> None:
+        """One that is not current is as good as away until it has been migrated."""
         self._dsn = dsn
         self._most = most_connections
         self._timeout_s = timeout_s
+        self._is_current = is_current
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
@@ -207,6 +216,13 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection of the pool. Raises DatabaseAway when there is none to be had."""
+        if not self._is_current:
+            raise DatabaseAway("its schema has not been looked at yet")
+        async with self._connection() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
         assert self._pool is not None, "open() comes first"
         try:
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
@@ -269,6 +285,8 @@ class Database:
 
     async def listen(self, heard: Callable[[str], None]) -> Channel:
         """Hear changes on a connection of their own. Raises DatabaseAway."""
+        if not self._is_current:
+            raise DatabaseAway("its schema has not been looked at yet")
         connection = await _connect(
             self._dsn,
             timeout=self._timeout_s,
@@ -293,12 +311,14 @@ class Database:
         Safe when many processes do it at once. Raises MigrationFault when an applied migration's
         text has changed, or the database is newer than this version.
         """
-        async with self.connection() as connection:
+        async with self._connection() as connection:
             await connection.execute(_LOCK, _MIGRATION_LOCK)
             try:
-                return await self._migrate(connection)
+                done = await self._migrate(connection)
             finally:
                 await connection.execute(_UNLOCK, _MIGRATION_LOCK)
+        self._is_current = True
+        return done
 
     async def _migrate(self, connection: Connection) -> list[str]:
         await connection.execute(_CREATE)

@@ -12,16 +12,16 @@ import dataclasses
 import logging
 import re
 from collections.abc import Awaitable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 import orjson
 
-import sql
 from gateway import zones
 from gateway.changes import CHANNEL, Changes
 from gateway.clock import Clock
-from gateway.database import Database, DatabaseAway, Row
+from gateway.database import Database, DatabaseAway
 from gateway.identity.keys import NO_DIGEST
 from gateway.lookup import Cache, Loaded
 from gateway.model import Caller, Connector, Plan
@@ -29,6 +29,8 @@ from gateway.networks import parse_network
 from gateway.problems import Rejected
 from gateway.secrets.files import Stamp, differ, stamps
 from gateway.secrets.vault import Sealed, Vault, VaultFault
+from gateway.snapshot import CONNECTOR, KEY, PLAN
+from gateway.source import Source
 from gateway.tasks import Tasks
 from gateway.transform.auth import AuthFault
 from gateway.transform.compiling import compile_connector
@@ -37,9 +39,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_CONNECTOR = sql.query("directory.connector")
-_DEFAULT_PLAN = sql.query("directory.default_plan")
-_KEY = sql.query("directory.key")
 
 _is_slug: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]").fullmatch
 CACHE_BYTES: Final = 256 << 20
@@ -50,6 +49,8 @@ _JSON_FACTOR, _SCHEMA_FACTOR = 8, 24
 _KEY_BYTES: Final = 1_024
 _PLAN_BYTES: Final = 512
 _ENTRY_BYTES: Final = 160
+_KEEP_EVERY_S: Final = 30.0
+_KEEP_WITHIN_S: Final = 2.0
 _LOOK_EVERY_S: Final = 1.0
 """How often the files with secrets are looked at: one that has changed is in force soon after."""
 
@@ -83,8 +84,9 @@ class Directory:
         default_plan: Plan,
         clock: Clock,
         cache_bytes: int = CACHE_BYTES,
+        source: Source | None = None,
     ) -> None:
-        self._database = database
+        self._source = source or Source(database, clock)
         self._vault = vault
         self._fallback = default_plan
         self._clock = clock
@@ -99,8 +101,13 @@ class Directory:
 
     @property
     def ready(self) -> bool:
-        """True once the database has answered."""
-        return self._following.known
+        """True once the database has answered, or while a snapshot serves in its place."""
+        return self._following.known or self._source.snapshot_at is not None
+
+    @property
+    def snapshot_at(self) -> float | None:
+        """See `Source.snapshot_at`."""
+        return self._source.snapshot_at
 
     @property
     def way(self) -> str:
@@ -138,16 +145,21 @@ class Directory:
     def start(self) -> None:
         """Begin to follow changes."""
         self._following.start()
+        self._tasks.repeat(self._look_at_snapshot, _LOOK_EVERY_S, "age of the snapshot")
+        self._tasks.repeat(self._keep, _KEEP_EVERY_S, "snapshot of the configuration")
         if self._vault.reads_files:
             self._tasks.repeat(self._look_at_files, _LOOK_EVERY_S, "files with secrets")
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop following; what is known is kept for a start without PostgreSQL."""
         await self._tasks.stop()
+        with suppress(Exception):  # the snapshot before this one will do
+            async with asyncio.timeout(_KEEP_WITHIN_S):
+                await self._keep()
         await self._following.close()
 
     async def _load_key(self, public_id: str) -> Loaded[KeyRecord] | None:
-        row = await self._database.look_up(_KEY, public_id)
+        row = await self._source.row(KEY, public_id)
         if row is None:
             return None
         record = key_record(row, self._fallback)
@@ -157,7 +169,7 @@ class Directory:
         return Loaded(record, own + _plan_bytes(caller.plan))
 
     async def _load_plan(self, team: str) -> Loaded[Plan] | None:
-        row = await self._database.look_up(_DEFAULT_PLAN, team)
+        row = await self._source.row(PLAN, team)
         if row is None:
             return None
         plan = _plan(row, str(row["id"]), row["name"])
@@ -165,7 +177,7 @@ class Directory:
 
     async def _load_connector(self, name: str) -> Loaded[Connector | Draft] | None:
         slug, _, team = name.partition(" ")
-        row = await self._database.look_up(_CONNECTOR, team, slug)
+        row = await self._source.row(CONNECTOR, name)
         if row is None:
             return None
         if row["snapshot"] is None:
@@ -194,7 +206,26 @@ class Directory:
             self.changes += 1
             log.info("files with secrets have changed", extra={"connectors": count})
 
+    async def _look_at_snapshot(self) -> None:
+        if self._source.must_leave():
+            log.warning("the snapshot has become too old: PostgreSQL is waited for")
+            self._leave_snapshot()
+
+    def _leave_snapshot(self) -> None:
+        if self._source.leave_snapshot():
+            for cache in (self._keys, self._connectors, self._plans):
+                cache.clear()
+
+    async def _keep(self) -> None:
+        """Write a snapshot of what is used, once the database has answered."""
+        if self._following.known:
+            teams = [name.partition(" ")[2] for name in self._connectors.names()]
+            plans = dict.fromkeys([*self._plans.names(), *teams])
+            names = {KEY: self._keys.names(), CONNECTOR: self._connectors.names(), PLAN: plans}
+            await self._source.keep(names)
+
     def _doubt(self) -> None:
+        self._leave_snapshot()
         for cache in (self._keys, self._connectors, self._plans):
             cache.doubt()
 
@@ -202,6 +233,7 @@ class Directory:
         """An announcement: `key <public id>`, `connector <slug> <team>`, `plan <id> <team>`."""
         kind, _, rest = text.partition(" ")
         self.changes += 1
+        self._source.changed(text)
         if kind == "key":
             self._keys.drop(rest)
         elif kind == "connector":
@@ -267,7 +299,7 @@ async def _known(looking: Awaitable[T | None]) -> T | None:
         ) from away
 
 
-def key_record(row: Row, fallback: Plan) -> KeyRecord:
+def key_record(row: Mapping[str, Any], fallback: Plan) -> KeyRecord:
     """A key from its row; a key without a plan has the team's default plan or the fallback."""
     plan = fallback if row["plan_id"] is None else _plan(row, str(row["plan_id"]), row["plan_name"])
     expires, until = row["expires_at"], row["previous_until"]
@@ -290,7 +322,7 @@ def key_record(row: Row, fallback: Plan) -> KeyRecord:
     )
 
 
-def _plan(row: Row, plan_id: str, name: str) -> Plan:
+def _plan(row: Mapping[str, Any], plan_id: str, name: str) -> Plan:
     return Plan(
         id=plan_id,
         name=name,

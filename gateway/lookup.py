@@ -137,6 +137,16 @@ class Cache(Generic[T]):
         """All that is here, in force or not."""
         return [entry.value for _, entry in self._entries.items()]
 
+    def names(self) -> list[str]:
+        """The names of all that is here."""
+        return [name for name, _ in self._entries.items()]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._changed.update(self._loading)
+        self._entries.clear()
+        self._absent.clear()
+
     def doubt(self) -> None:
         """Look everything up anew when it is next used."""
         self._changed.update(self._loading)

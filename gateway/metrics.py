@@ -123,6 +123,7 @@ class Metrics:
         self._lines_dropped: Callable[[], int] = lambda: 0
         self._config_version: Callable[[], int] = lambda: 0
         self._way: Callable[[], str] = str
+        self._snapshot_at: Callable[[], float | None] = lambda: None
         self._failing: dict[str, bool] = {}
         self._standings: Callable[[], Mapping[str, UpstreamStanding]] = dict
         self._shares: Callable[[], Mapping[str, float]] = dict
@@ -183,6 +184,10 @@ class Metrics:
         """Read the configuration's version, and how its changes come here, at each scrape."""
         self._config_version = version
         self._way = way
+
+    def watch_snapshot(self, at: Callable[[], float | None]) -> None:
+        """Read at each scrape from when the snapshot is that serves in PostgreSQL's place, if one does."""
+        self._snapshot_at = at
 
     def work_ended(self, name: str, *, is_good: bool) -> None:
         """Remember how a turn of background work ended that must succeed, once one has failed."""
@@ -286,6 +291,7 @@ class Metrics:
             "gateway_log_lines_dropped": [((), [self._lines_dropped()])],
             "gateway_usage_queue_depth": [((), [self.usage_queue_depth()])],
             "gateway_config_version": [((), [self._config_version()])],
+            "gateway_config_snapshot_seconds": [((), [at])] if (at := self._snapshot_at()) else [],
             "gateway_config_changes_by": [((each,), [float(each == way)]) for each in WAYS],
             "gateway_config_last_reload_success": [((), [float(self.config_reloaded)])],
             "gateway_dependency_up": [((name,), [float(is_up)]) for name, is_up in up.items()],

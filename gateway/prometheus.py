@@ -84,6 +84,10 @@ _GAUGES: Final = (
     _Family("gateway_usage_queue_depth", "Usage records not written yet."),
     _Family("gateway_config_version", "Grows with each change of configuration."),
     _Family(
+        "gateway_config_snapshot_seconds",
+        "Only while a snapshot serves in PostgreSQL's place: from when it is, in Unix seconds.",
+    ),
+    _Family(
         "gateway_config_changes_by",
         "1 for the way by which changes of configuration come here now; none of them: they don't.",
         ("way",),

@@ -132,6 +132,10 @@ class DatabaseSettings:
         10, "How many connections one process may open.", least=2, most=1000
     )
     timeout_s: float = number(5.0, "How long to wait for a connection, in seconds.", least=0.01)
+    snapshot_age_s: float = number(
+        3600.0,
+        "How old the snapshot in the data directory may be that known callers are served from when PostgreSQL is away at the start, in seconds; 0: there is none.",
+    )
     cache_bytes: int = whole(
         256 << 20,
         "How much memory one process takes, nearly, for connectors, keys and plans that it has read, in bytes.",

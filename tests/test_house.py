@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ORDER = (
     "clock", "ids", "zones", "networks", "planes", "problems", "options", "yamls", "tasks", "turns", "recent", "console",  # what every room uses
     "http",
-    "database", "partitions", "changes", "lookup", "secrets", "identity", "limits",
+    "database", "partitions", "changes", "lookup", "secrets", "snapshot", "source", "identity", "limits",
     "model", "exchange",
     "logs", "metrics", "prometheus", "tracing",
     "transform", "directory", "upstream", "usage", "cache",

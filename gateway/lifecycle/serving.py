@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 from aiohttp import web
 
 from gateway import pipeline
+from gateway.clock import SystemClock
 from gateway.console import Screen, complain
 from gateway.database import Database, DatabaseAway
 from gateway.demo import preparing
@@ -32,6 +34,7 @@ from gateway.planes import DATA_PLANE
 from gateway.server import listeners, status
 from gateway.server.server import Server
 from gateway.settings import Settings
+from gateway.snapshot import Snapshots
 from gateway.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -66,9 +69,9 @@ async def serve(plan: Plan, make_admin: MakeAdmin, screen: Screen, lines: Lines)
         sockets = {name: stack.enter_context(s) for name, s in _bind(settings).items()}
         with screen.step("starting PostgreSQL"):
             dsn = settings.database.dsn or await _embedded(plan, stack)
-            await _migrate(dsn)
+            is_current = await _is_migrated(dsn, plan)
         worker = await stack.enter_async_context(
-            wiring.worker(settings, dsn, plan.data, plan.environ)
+            wiring.worker(settings, dsn, plan.data, plan.environ, is_current=is_current)
         )
         worker.runtime.metrics.watch_log(lambda: lines.dropped)
         server = await stack.enter_async_context(_serving(plan, worker, make_admin, sockets))
@@ -131,6 +134,20 @@ async def _keep_alive(postgres: Postgres) -> None:
         await postgres.__aenter__()
 
 
+async def _is_migrated(dsn: str, plan: Plan) -> bool:
+    """Migrate; False when that has to wait for PostgreSQL, and there is a snapshot to serve from."""
+    try:
+        await _migrate(dsn)
+    except DatabaseAway as away:
+        vault = wiring.vault_of(plan.settings, plan.data, plan.environ)
+        age_s = plan.settings.database.snapshot_age_s
+        if Snapshots(plan.data, vault, SystemClock(), age_s).read() is None:
+            raise
+        log.error("serving from the snapshot", extra={"reason": str(away)})  # noqa: TRY400 - no bug
+        return False
+    return True
+
+
 async def _migrate(dsn: str) -> None:
     database = Database(dsn)
     await database.open()
@@ -171,7 +188,10 @@ async def _serving(
         planes["admin"] = make(None, admin.server)
     servers = _Servers(list(planes.values()), is_preparing=plan.demo)
     readiness = partial(_not_ready, worker, servers)
-    checks = web.AppRunner(status.application(worker.runtime.metrics, readiness), access_log=None)
+    checks = web.AppRunner(
+        status.application(worker.runtime.metrics, readiness, partial(_remarks, worker)),
+        access_log=None,
+    )
     await checks.setup()
     try:
         await web.SockSite(checks, sockets["status"]).start()
@@ -190,6 +210,13 @@ def _not_ready(worker: Worker, servers: _Servers) -> str:
     if servers.is_preparing:
         return "the demo is being prepared"
     return "" if worker.runtime.directory.ready else "PostgreSQL was not reached yet"
+
+
+def _remarks(worker: Worker) -> Mapping[str, object]:
+    if (at := worker.runtime.directory.snapshot_at) is None:
+        return {}
+    told = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return {"configuration": "snapshot", "snapshotAt": told}
 
 
 class _Servers:

@@ -28,6 +28,8 @@ from gateway.secrets import key_ring
 from gateway.secrets.files import Permitted, SecretFiles
 from gateway.secrets.vault import MasterKey, Reference, Vault, VaultFault, decode_key, key_file
 from gateway.settings import Settings
+from gateway.snapshot import Snapshots
+from gateway.source import Source
 from gateway.tasks import Tasks
 from gateway.upstream.addresses import AddressPolicy, Allowed
 from gateway.upstream.attempts import Attempts
@@ -135,18 +137,22 @@ def default_plan_of(settings: Settings) -> Plan:
 
 @asynccontextmanager
 async def worker(
-    settings: Settings, dsn: str, data: Path, environ: Mapping[str, str]
+    settings: Settings,
+    dsn: str,
+    data: Path,
+    environ: Mapping[str, str],
+    *,
+    is_current: bool = True,
 ) -> AsyncIterator[Worker]:
-    """Everything open and running; closed in reverse, usage records written last."""
+    """Everything open and running; closed in reverse, usage records written last.
+
+    While the database is not current, the snapshot of the data directory serves in its place.
+    """
     clock = SystemClock()
     metrics = Metrics(__version__)
     policy, plan = policy_of(settings), default_plan_of(settings)
     vault = vault_of(settings, data, environ)
-    database = Database(
-        dsn,
-        most_connections=settings.database.most_connections,
-        timeout_s=settings.database.timeout_s,
-    )
+    database = _database(settings, dsn, is_current=is_current)
     await database.open()
     upstreams = upstreams_of(settings, policy)
     probe = partial(Probe, policy, settings.upstream.ca_file, upstreams.resolver)
@@ -160,21 +166,19 @@ async def worker(
         retry_percent=settings.upstream.retry_percent,
         ailing=health.ailing,
     )
-    directory = Directory(database, vault, plan, clock, settings.database.cache_bytes)
+    snapshots = Snapshots(data, vault, clock, settings.database.snapshot_age_s)
+    source = Source(database, clock, snapshots, None if is_current else snapshots.read())
+    directory = Directory(database, vault, plan, clock, settings.database.cache_bytes, source)
     limits = MemoryLimits(clock)
-    usage = UsageWriter(
-        database,
-        metrics,
-        flush_every_s=settings.usage.flush_every_s,
-        most_waiting=settings.usage.most_waiting,
-        keep_days=settings.usage.keep_days,
-        data=data,
-    )
+    usage = _usage_writer(settings, database, metrics, data)
     tokens = tokens_of(settings, data, upstreams)
     runtime = Runtime(directory, tokens, limits, attempts, usage, metrics)
     metrics.watch_upstreams(attempts.standings, health.shares)
     metrics.watch_directory(lambda: directory.changes, lambda: directory.way)
     tasks = Tasks(expected=(DatabaseAway,), watch=metrics.work_ended)
+    metrics.watch_snapshot(lambda: directory.snapshot_at)
+    if not is_current:
+        tasks.persist(database.migrate, "migrations")
     directory.start()
     usage.start()
     if settings.health.enabled:
@@ -190,6 +194,28 @@ async def worker(
         await usage.close(_FLUSH_PATIENCE_S)
         await directory.close()
         await database.close()
+
+
+def _database(settings: Settings, dsn: str, *, is_current: bool) -> Database:
+    return Database(
+        dsn,
+        most_connections=settings.database.most_connections,
+        timeout_s=settings.database.timeout_s,
+        is_current=is_current,
+    )
+
+
+def _usage_writer(
+    settings: Settings, database: Database, metrics: Metrics, data: Path
+) -> UsageWriter:
+    return UsageWriter(
+        database,
+        metrics,
+        flush_every_s=settings.usage.flush_every_s,
+        most_waiting=settings.usage.most_waiting,
+        keep_days=settings.usage.keep_days,
+        data=data,
+    )
 
 
 async def _restore_quotas(usage: UsageWriter, limits: MemoryLimits, began: datetime) -> None:

@@ -6,7 +6,7 @@ again while draining; it stays true when PostgreSQL goes away afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
@@ -14,8 +14,15 @@ from gateway.metrics import Metrics
 from gateway.prometheus import CONTENT_TYPE, expose, registry_of
 
 
-def application(metrics: Metrics, readiness: Callable[[], str]) -> web.Application:
-    """The application; `readiness` answers why the process is not ready, or nothing."""
+def application(
+    metrics: Metrics,
+    readiness: Callable[[], str],
+    remarks: Callable[[], Mapping[str, object]] = dict,
+) -> web.Application:
+    """The application; `readiness` answers why the process is not ready, or nothing.
+
+    `remarks` are told of one that is ready.
+    """
     registry = registry_of(metrics.snapshot)
 
     async def show_metrics(_request: web.Request) -> web.Response:
@@ -28,7 +35,7 @@ def application(metrics: Metrics, readiness: Callable[[], str]) -> web.Applicati
         reason = readiness()
         if reason:
             return web.json_response({"status": "not ready", "reason": reason}, status=503)
-        return web.json_response({"status": "ready"})
+        return web.json_response({"status": "ready", **remarks()})
 
     app = web.Application()
     app.router.add_get("/metrics", show_metrics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Iterator
@@ -69,6 +70,54 @@ async def test_silent_at_the_start_it_is_told_in_time(server: Stoppable, process
     assert time.monotonic() - begun < STOP_S
     assert done.returncode == 1
     assert "does not answer" in done.stderr.splitlines()[-1]
+
+
+async def test_silent_at_the_start_known_callers_are_served_from_the_snapshot_until_it_answers(
+    server: Stoppable, process: Gateway, upstream: Upstream
+) -> None:
+    key, other = await caller(server, upstream), await another(server)
+    await to_thread(process.start)
+    assert await call(process, key) == [200] * 5
+    assert await to_thread(process.stop) == 0
+    with server.silent():
+        await to_thread(process.start)
+        ready = await to_thread(fetch, f"{process.status}/readyz")
+        scraped = await to_thread(process.scrape)
+        begun = time.monotonic()
+        assert await call(process, key) == [200] * 5
+        assert time.monotonic() - begun < 5 * QUICK_S
+        unknown = await to_thread(process.call, "/up/x", other)
+    assert (ready.status, ready.json["configuration"]) == (200, "snapshot")
+    assert "\ngateway_config_snapshot_seconds " in scraped
+    assert (unknown.status, unknown.json["code"]) == (503, "store_unavailable")
+
+    def is_back() -> bool:
+        return "configuration" not in fetch(f"{process.status}/readyz").json
+
+    await to_thread(eventually, is_back, process)
+    assert await call(process, other) == [200] * 5
+    connection = await connect(server.dsn)
+    await connection.execute("UPDATE gateway_api_key SET revoked_at = now()")
+    await connection.close()
+
+    def is_refused() -> bool:
+        return process.call("/up/x", key).status == 401
+
+    await to_thread(eventually, is_refused, process)
+    await to_thread(process.stop, signal.SIGKILL)
+    with server.silent():
+        await to_thread(process.start)
+        gone = await to_thread(process.call, "/up/x", key)
+    assert gone.status in {401, 503}, "a revocation that was seen is not forgotten"
+    assert await to_thread(process.stop) == 0
+
+
+async def another(server: Stoppable) -> str:
+    """The key of a caller who has not called yet."""
+    connection = await connect(server.dsn)
+    key = await Rows(connection, VAULT).key()
+    await connection.close()
+    return key
 
 
 async def test_silent_while_serving_known_callers_do_not_wait_and_the_stop_loses_nothing(

@@ -187,6 +187,20 @@ async def test_what_one_value_is_in_doubt_for_is_looked_up_alone_and_serves_whil
     assert source.loads == ["a", "b", "a", "a"]
 
 
+async def test_what_is_cleared_is_loaded_anew_and_never_served(
+    source: Source, cache: Cache[str]
+) -> None:
+    assert [await cache.get(name) for name in "abx"] == ["1", "2", None]
+    assert cache.names() == ["a", "b"]
+    cache.clear()
+    assert cache.names() == []
+    source.away = True
+    with pytest.raises(DatabaseAway):
+        await cache.get("a")
+    with pytest.raises(DatabaseAway):
+        await cache.get("x")
+
+
 async def test_what_was_taken_back_does_not_serve_while_the_look_up_fails(
     source: Source, cache: Cache[str]
 ) -> None:

@@ -25,6 +25,7 @@ NAMES = {
     "gateway_build_info", "gateway_breaker_state", "gateway_upstream_healthy",
     "gateway_log_lines_dropped_total",
     "gateway_config_changes_by", "gateway_background_work_failing",
+    "gateway_config_snapshot_seconds",
 }  # fmt: skip
 LABELS = {
     "gateway_requests_total": {"connector", "endpoint", "method", "code", "source"},
@@ -62,6 +63,7 @@ def metrics() -> Metrics:
     made.limit_decided("daily", "memory", admitted=False)
     made.retried("maps")
     made.work_ended("quota counts", is_good=False)
+    made.watch_snapshot(lambda: 1.0)
     made.batch_written(3, 1, 0.2)
     made.dependency_answered("postgresql", is_up=True)
     return made

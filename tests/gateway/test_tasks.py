@@ -236,7 +236,8 @@ async def test_stop_ends_although_work_swallows_its_cancellation(
 ) -> None:
     """Once is made good by another one; always is told, and nobody waits for it."""
     monkeypatch.setattr("gateway.tasks._STOP_TURN_S", 0.05)
-    tasks, told, go = Tasks(), [], asyncio.Event()
+    tasks, go = Tasks(), asyncio.Event()
+    told: list[int] = []
 
     async def swallow(most: int) -> None:
         while not go.is_set() and len(told) < most:

@@ -24,6 +24,14 @@ async def test_liveness_depends_on_nothing_and_readiness_says_why_not(aiohttp_cl
     assert await ready.json() == {"status": "not ready", "reason": "draining"}
 
 
+async def test_what_is_remarked_is_told_of_a_process_that_is_ready(aiohttp_client: Any) -> None:
+    remarks = {"configuration": "snapshot"}
+    client = await aiohttp_client(application(Metrics("0"), lambda: "", lambda: remarks))
+    ready = await client.get("/readyz")
+
+    assert (ready.status, await ready.json()) == (200, {"status": "ready", **remarks})
+
+
 async def test_metrics_are_scraped_as_they_stand(aiohttp_client: Any) -> None:
     metrics = Metrics("1.2.3")
     client = await aiohttp_client(application(metrics, lambda: ""))
