@@ -39,19 +39,19 @@ _MOST: Final = 10_000
 
 
 class Changes:
-    """Calls `changed` with each announcement, and `doubt` when there is no telling what has changed."""
+    """Calls `changed` with each announcement, and `make_stale` when there is no telling what has changed."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
         changed: Callable[[str], None],
-        doubt: Callable[[], None],
+        make_stale: Callable[[], None],
     ) -> None:
         self._database = database
         self._clock = clock
         self._changed = changed
-        self._doubt = doubt
+        self._make_stale = make_stale
         self._tasks = Tasks(expected=(DatabaseAway,))
         self._channel: Channel | None = None
         self._pong = asyncio.Event()
@@ -78,7 +78,7 @@ class Changes:
 
     def start(self) -> None:
         """Begin to follow changes."""
-        self._tasks.repeat(self._hear, _RECONNECT_S, "channel of changes")
+        self._tasks.repeat(self._listen, _RECONNECT_S, "channel of changes")
         self._tasks.repeat(self._poll, _POLL_EVERY_S, "poll of changes")
         self._tasks.repeat(self._forget, _FORGET_EVERY_S, "forgetting changes")
 
@@ -87,7 +87,7 @@ class Changes:
         await self._tasks.stop()
         await self._leave()
 
-    async def _hear(self) -> None:
+    async def _listen(self) -> None:
         """Listen; or wait a moment and see that what is said is heard.
 
         A connection that is lost or silent is left: the next turn begins again.
@@ -107,7 +107,7 @@ class Changes:
 
     async def _listened(self) -> Channel:
         """A channel on which what is said is heard, and nothing that was said before is missed."""
-        channel = await self._database.listen(self._heard)
+        channel = await self._database.listen(self._announced)
         try:
             await self._ping(channel)
             await self._poll()
@@ -140,7 +140,7 @@ class Changes:
         if channel is not None:
             await channel.close()
 
-    def _heard(self, text: str) -> None:
+    def _announced(self, text: str) -> None:
         kind, _, rest = text.partition(" ")
         if kind == "transaction":
             self._heard_of[int(rest)] = None
@@ -161,7 +161,7 @@ class Changes:
     def _polled(self, seen: str, announcements: Sequence[str], *, follows: bool) -> None:
         is_old = self._clock.monotonic() - self._polled_at > _REMEMBERED_S
         if is_old or not follows or len(announcements) > _MOST:
-            self._doubt()
+            self._make_stale()
         else:
             self._learn(announcements)
         self._seen, self._polled_at = seen, self._clock.monotonic()

@@ -283,7 +283,7 @@ class Database:
         async with self.connection() as connection:
             await connection.execute(statement, *values)
 
-    async def listen(self, heard: Callable[[str], None]) -> Channel:
+    async def listen(self, announced: Callable[[str], None]) -> Channel:
         """Hear changes on a connection of their own. Raises DatabaseAway."""
         if not self._is_current:
             raise DatabaseAway("its schema has not been looked at yet")
@@ -299,7 +299,7 @@ class Database:
         try:
             channel = Channel(connection)
             with _telling_outages(connection):
-                await connection.add_listener(CHANNEL, lambda *event: heard(str(event[3])))
+                await connection.add_listener(CHANNEL, lambda *event: announced(str(event[3])))
         except BaseException:
             connection.terminate()
             raise

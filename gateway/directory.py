@@ -95,7 +95,7 @@ class Directory:
         self._keys = Cache(self._load_key, clock, self._tasks, 3 * part)
         self._connectors = Cache(self._load_connector, clock, self._tasks, 12 * part)
         self._plans = Cache(self._load_plan, clock, self._tasks, part)
-        self._following = Changes(database, clock, self._changed, self._doubt)
+        self._following = Changes(database, clock, self._changed, self._make_stale)
         self.changes = 1
         """Grows with each announced change; what `gateway_config_version` shows."""
 
@@ -115,7 +115,7 @@ class Directory:
         return self._following.way
 
     @property
-    def hearing(self) -> bool:
+    def is_listening(self) -> bool:
         """True while changes are announced here."""
         return self.way == CHANNEL
 
@@ -202,7 +202,7 @@ class Directory:
         """Have those connectors looked up anew whose secrets are in files that have changed."""
         known = {path for value in self._connectors.values() for path in value.files}
         now = await asyncio.to_thread(stamps, known)
-        if count := self._connectors.doubt_where(lambda value: differ(value.files, now)):
+        if count := self._connectors.make_stale_where(lambda value: differ(value.files, now)):
             self.changes += 1
             log.info("files with secrets have changed", extra={"connectors": count})
 
@@ -224,10 +224,10 @@ class Directory:
             names = {KEY: self._keys.names(), CONNECTOR: self._connectors.names(), PLAN: plans}
             await self._source.keep(names)
 
-    def _doubt(self) -> None:
+    def _make_stale(self) -> None:
         self._leave_snapshot()
         for cache in (self._keys, self._connectors, self._plans):
-            cache.doubt()
+            cache.make_stale()
 
     def _changed(self, text: str) -> None:
         """An announcement: `key <public id>`, `connector <slug> <team>`, `plan <id> <team>`."""

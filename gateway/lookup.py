@@ -1,4 +1,4 @@
-"""Values that are loaded once, remembered within bounds, and doubted when they may have changed."""
+"""Values that are loaded once, remembered within bounds, and stale when they may have changed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 _MOST_ABSENT_BYTES: Final = 4 << 20
 _ABSENT_FOR_S: Final = 5.0
-_DOUBTED: Final = -1
+_STALE: Final = -1
 _PATIENCE_S: Final = 0.25
-"""How long a look-up may take before a value that is in doubt is served without it."""
+"""How long a look-up may take before a value that is stale is served without it."""
 
 
 class Loaded(NamedTuple, Generic[T]):
@@ -70,7 +70,7 @@ class Cache(Generic[T]):
     async def get(self, name: str) -> T | None:
         """The value; None when there is none. DatabaseAway when it can't be known now.
 
-        One that is in doubt is served while PostgreSQL is away, or doesn't answer at once; it is looked up
+        One that is stale is served while PostgreSQL is away, or doesn't answer at once; it is looked up
         behind it.
         """
         if (held := self.held(name)) is not None:
@@ -125,12 +125,12 @@ class Cache(Generic[T]):
         for name in [n for n, e in self._entries.items() if fits(e.value)]:
             self._entries.drop(name)
 
-    def doubt_where(self, fits: Callable[[T], bool]) -> int:
+    def make_stale_where(self, fits: Callable[[T], bool]) -> int:
         """Look the values that fit up anew when they are next used; how many weren't to be before."""
         found = [e for _, e in self._entries.items() if fits(e.value)]
         count = sum(entry.generation == self._generation for entry in found)
         for entry in found:
-            entry.generation = _DOUBTED
+            entry.generation = _STALE
         return count
 
     def values(self) -> list[T]:
@@ -147,7 +147,7 @@ class Cache(Generic[T]):
         self._entries.clear()
         self._absent.clear()
 
-    def doubt(self) -> None:
+    def make_stale(self) -> None:
         """Look everything up anew when it is next used."""
         self._changed.update(self._loading)
         self._generation += 1

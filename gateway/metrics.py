@@ -35,7 +35,7 @@ _OTHER: Final = "_other"
 _KNOWN_METHODS: Final = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 
 
-class UpstreamStanding(Protocol):
+class UpstreamCondition(Protocol):
     """How a connector's upstream does: its worst breaker (0, 1, 2), and the share of healthy targets."""
 
     @property
@@ -125,7 +125,7 @@ class Metrics:
         self._way: Callable[[], str] = str
         self._snapshot_at: Callable[[], float | None] = lambda: None
         self._failing: dict[str, bool] = {}
-        self._standings: Callable[[], Mapping[str, UpstreamStanding]] = dict
+        self._conditions: Callable[[], Mapping[str, UpstreamCondition]] = dict
         self._shares: Callable[[], Mapping[str, float]] = dict
         self.config_reloaded = True
 
@@ -196,11 +196,11 @@ class Metrics:
 
     def watch_upstreams(
         self,
-        standings: Callable[[], Mapping[str, UpstreamStanding]],
+        conditions: Callable[[], Mapping[str, UpstreamCondition]],
         shares: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """Read at each scrape how connectors' upstreams do: in use, and by health checks."""
-        self._standings = standings
+        self._conditions = conditions
         self._shares = shares
 
     def rejected(self, stage: str, code: str) -> None:
@@ -264,8 +264,8 @@ class Metrics:
         """All that is counted, and what is watched, as it stands: plain data of its own."""
         routes = self.routes.items()
         shares = dict(self._shares())
-        standings = self._standings()
-        for slug, standing in standings.items():
+        conditions = self._conditions()
+        for slug, standing in conditions.items():
             shares[slug] = min(standing.healthy, shares.get(slug, 1.0))
         way = self._way()
         up = {**self.dependencies, "announcements": way == CHANNEL}
@@ -299,6 +299,6 @@ class Metrics:
                 ((name,), [float(fails)]) for name, fails in self._failing.items()
             ],
             "gateway_build_info": [((self._version,), [1])],
-            "gateway_breaker_state": [((slug,), [s.state]) for slug, s in standings.items()],
+            "gateway_breaker_state": [((slug,), [s.state]) for slug, s in conditions.items()],
             "gateway_upstream_healthy": [((slug,), [share]) for slug, share in shares.items()],
         }

@@ -179,7 +179,7 @@ SET checks = q.checks + EXCLUDED.checks,
 -- $2 after uuid
 -- $3 most bigint
 SELECT h.connector_id, h.team_id, c.slug, count(*) AS targets,
-    COALESCE(array_agg(t.target) FILTER (WHERE t.status = 'unhealthy'), '{}') AS ailing
+    COALESCE(array_agg(t.target) FILTER (WHERE t.status = 'unhealthy'), '{}') AS unhealthy
 FROM gateway_health AS h
 JOIN service_connector AS c ON c.id = h.connector_id
 JOIN gateway_health_target AS t ON t.connector_id = h.connector_id

@@ -67,7 +67,7 @@ class Known(NamedTuple):
     team: str
     slug: str
     targets: int
-    ailing: frozenset[str]
+    unhealthy: frozenset[str]
 
 
 class Health:
@@ -118,20 +118,20 @@ class Health:
             async with asyncio.timeout(_PATIENCE_S):
                 await self._write()
 
-    def ailing(self, connector_id: str) -> Collection[str]:
+    def unhealthy(self, connector_id: str) -> Collection[str]:
         """The labels of the connector's targets that checks have found unhealthy."""
         known = self._known.get(connector_id)
-        if known is None or not known.ailing:
+        if known is None or not known.unhealthy:
             return ()
-        return known.ailing if self._clock.monotonic() - self._read_at < _HELD_S else ()
+        return known.unhealthy if self._clock.monotonic() - self._read_at < _HELD_S else ()
 
     def shares(self) -> Mapping[str, float]:
         """The share of healthy targets of each connector that is checked, by slug; the least of several."""
         if self._clock.monotonic() - self._read_at >= _HELD_S:
             return {}
         shares: dict[str, float] = {}
-        for _, slug, targets, ailing in self._known.values():
-            share = 1 - len(ailing) / targets
+        for _, slug, targets, unhealthy in self._known.values():
+            share = 1 - len(unhealthy) / targets
             shares[slug] = min(share, shares.get(slug, share))
         return shares
 
@@ -271,8 +271,8 @@ class Health:
         last = UUID(int=0)
         while rows := await self._database.rows(_STANDINGS, since, last, _MOST_ROWS):
             for row in rows:
-                ailing = frozenset(row["ailing"])
-                known = Known(row["team_id"], row["slug"], row["targets"], ailing)
+                unhealthy = frozenset(row["unhealthy"])
+                known = Known(row["team_id"], row["slug"], row["targets"], unhealthy)
                 found[str(row["connector_id"])] = known
             last = rows[-1]["connector_id"]
         return found

@@ -164,7 +164,7 @@ async def worker(
         random.random,
         breaker=settings.upstream.breaker,
         retry_percent=settings.upstream.retry_percent,
-        ailing=health.ailing,
+        unhealthy=health.unhealthy,
     )
     snapshots = Snapshots(data, vault, clock, settings.database.snapshot_age_s)
     source = Source(database, clock, snapshots, None if is_current else snapshots.read())
@@ -173,7 +173,7 @@ async def worker(
     usage = _usage_writer(settings, database, metrics, data)
     tokens = tokens_of(settings, data, upstreams)
     runtime = Runtime(directory, tokens, limits, attempts, usage, metrics)
-    metrics.watch_upstreams(attempts.standings, health.shares)
+    metrics.watch_upstreams(attempts.conditions, health.shares)
     metrics.watch_directory(lambda: directory.changes, lambda: directory.way)
     tasks = Tasks(expected=(DatabaseAway,), watch=metrics.work_ended)
     metrics.watch_snapshot(lambda: directory.snapshot_at)

@@ -20,7 +20,7 @@ from gateway.upstream.breaker import BreakerSettings, State
 from gateway.upstream.bulkhead import Bulkhead
 from gateway.upstream.connections import Upstreams, host_fits
 from gateway.upstream.retries import Budget, backoff_s, has_key, may_pass, may_repeat, retry_after_s
-from gateway.upstream.targets import Era, Place, Standing, Targets, nothing_ails
+from gateway.upstream.targets import Condition, Era, Member, Targets, all_are_well
 
 if TYPE_CHECKING:
     from gateway.metrics import Metrics
@@ -67,7 +67,7 @@ class Lane:
 class Attempts:
     """Sends requests to their upstreams, as often as it takes and may be.
 
-    `chance` gives numbers evenly spread from 0 to 1; `sleep` waits for so many seconds; `ailing` tells
+    `chance` gives numbers evenly spread from 0 to 1; `sleep` waits for so many seconds; `unhealthy` tells
     which of a connector's targets health checks have found unhealthy.
     """
 
@@ -81,7 +81,7 @@ class Attempts:
         breaker: BreakerSettings | None = None,
         retry_percent: float = 10,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        ailing: Callable[[str], Collection[str]] = nothing_ails,
+        unhealthy: Callable[[str], Collection[str]] = all_are_well,
     ) -> None:
         self._upstreams = upstreams
         self._metrics = metrics
@@ -91,7 +91,7 @@ class Attempts:
         self._breaker = breaker or BreakerSettings()
         self._retry_percent = retry_percent
         self._sleep = sleep
-        self._ailing = ailing
+        self._unhealthy = unhealthy
         self._lanes: OrderedDict[str, Lane] = OrderedDict()
 
     async def send(self, exchange: Exchange, limits: Bounds) -> Answer:
@@ -103,41 +103,41 @@ class Attempts:
         lane, outgoing, begun = self._lane(exchange.connector), exchange.outgoing, self._now()
         exchange.outcome.upstream_begun_s = begun
         deadline = begun + limits.total_s
-        tried: tuple[Place, ...] = ()
+        tried: tuple[Member, ...] = ()
         endpoint = exchange.endpoint.id
-        place = lane.targets.pick(begun, endpoint)
+        member = lane.targets.pick(begun, endpoint)
         if not lane.slots.enter():
-            place = await self._queue(lane, place, exchange, deadline)
+            member = await self._queue(lane, member, exchange, deadline)
             limits = self._until(deadline, limits)
         outcome: Answer | Rejected
         try:
             while True:
-                era = place.era(endpoint)
-                exchange.outcome.target = place.target.label
+                era = member.era(endpoint)
+                exchange.outcome.target = member.target.label
                 try:
                     answer = await self._upstreams.send(
-                        place.target, outgoing, exchange.body, limits
+                        member.target, outgoing, exchange.body, limits
                     )
                     if answer.status < _SUSPECT:
-                        place.succeeded(self._now(), era)
-                        return self._taken(answer, exchange, lane, place, era)
+                        member.succeeded(self._now(), era)
+                        return self._taken(answer, exchange, lane, member, era)
                     outcome = answer
                 except Rejected as refused:
                     outcome = refused
                 except BaseException:
-                    place.abandoned(era)
+                    member.abandoned(era)
                     raise
-                _judge(outcome, place, self._now(), era, endpoint)
+                _judge(outcome, member, self._now(), era, endpoint)
                 wait_s = self._wait_s(outcome, exchange, lane, len(tried) + 1, deadline)
                 if wait_s is None:
-                    return self._taken(outcome, exchange, lane, place, era)
+                    return self._taken(outcome, exchange, lane, member, era)
                 if isinstance(outcome, Answer):
                     outcome.release()
-                tried = (*tried, place)
-                place = await self._next(lane, tried, wait_s, endpoint)
+                tried = (*tried, member)
+                member = await self._next(lane, tried, wait_s, endpoint)
                 limits = self._until(deadline, limits)
         except BaseException:
-            place.leave()
+            member.leave()
             lane.slots.leave()
             raise
         finally:
@@ -152,11 +152,13 @@ class Attempts:
         if lane is not None and lane.connector is connector and lane.slots.is_full:
             lane.slots.check()
 
-    async def _queue(self, lane: Lane, place: Place, exchange: Exchange, deadline: float) -> Place:
+    async def _queue(
+        self, lane: Lane, member: Member, exchange: Exchange, deadline: float
+    ) -> Member:
         """Wait for a slot, and pick anew: what was healthy before may not be any more."""
         endpoint = exchange.endpoint.id
-        place.abandoned(place.era(endpoint))
-        place.leave()
+        member.abandoned(member.era(endpoint))
+        member.leave()
         lane.slots.check()
         begun = self._now()
         try:
@@ -171,13 +173,13 @@ class Attempts:
             raise
 
     async def _next(
-        self, lane: Lane, tried: tuple[Place, ...], wait_s: float, endpoint: str
-    ) -> Place:
+        self, lane: Lane, tried: tuple[Member, ...], wait_s: float, endpoint: str
+    ) -> Member:
         """Wait, and pick a target, another one if there is one."""
         await self._sleep(wait_s)
-        place = lane.targets.pick(self._now(), endpoint, tried)
+        member = lane.targets.pick(self._now(), endpoint, tried)
         tried[-1].leave()
-        return place
+        return member
 
     def _until(self, deadline: float, limits: Bounds) -> Bounds:
         return limits._replace(total_s=max(deadline - self._now(), _LEAST_LEFT_S))
@@ -207,25 +209,25 @@ class Attempts:
         return wait_s if lane.budget.take(lane.targets.attempts(now), now) else None
 
     def _taken(
-        self, outcome: Answer | Rejected, exchange: Exchange, lane: Lane, place: Place, era: Era
+        self, outcome: Answer | Rejected, exchange: Exchange, lane: Lane, member: Member, era: Era
     ) -> Answer:
         """The outcome that counts. An answer that is here as a whole needs nothing any more."""
         if isinstance(outcome, Rejected):
             raise outcome
         if outcome.body is not None:
             outcome.release()
-            place.leave()
+            member.leave()
             lane.slots.leave()
             return outcome
         exchange.on_exit(lane.slots.leave)
-        exchange.on_exit(place.leave)
+        exchange.on_exit(member.leave)
         exchange.on_exit(outcome.release)
         if outcome.status < 500:
-            outcome.on_broken = partial(self._broken, place, era)
+            outcome.on_broken = partial(self._broken, member, era)
         return outcome
 
-    def _broken(self, place: Place, era: Era) -> None:
-        place.spoiled(self._now(), era)
+    def _broken(self, member: Member, era: Era) -> None:
+        member.failed_late(self._now(), era)
 
     def _lane(self, connector: Connector) -> Lane:
         lane = self._lanes.get(connector.id)
@@ -233,7 +235,7 @@ class Attempts:
             return lane
         if lane is None:
             self._forget(self._now())
-            targets = Targets(self._breaker, self._chance, self._ailing)
+            targets = Targets(self._breaker, self._chance, self._unhealthy)
             lane = Lane(targets, Budget(self._retry_percent, self._breaker.window_s))
         lane.settle(connector)
         self._lanes[connector.id] = lane
@@ -253,16 +255,16 @@ class Attempts:
     def circuit(self, connector_id: str) -> State | None:
         """The worst breaker of a connector's targets; None when it was not used lately."""
         lane = self._lanes.get(connector_id)
-        return None if lane is None else lane.targets.standing(self._now()).state
+        return None if lane is None else lane.targets.condition(self._now()).state
 
-    def standings(self) -> Mapping[str, Standing]:
+    def conditions(self) -> Mapping[str, Condition]:
         """How connectors that were used lately stand, by slug; the worse where teams share one."""
         now = self._now()
-        found: dict[str, Standing] = {}
+        found: dict[str, Condition] = {}
         for lane in self._lanes.values():
-            slug, standing = lane.connector.slug, lane.targets.standing(now)
+            slug, condition = lane.connector.slug, lane.targets.condition(now)
             other = found.get(slug)
-            found[slug] = standing if other is None else _worse(other, standing)
+            found[slug] = condition if other is None else _worse(other, condition)
         return found
 
 
@@ -276,21 +278,21 @@ def check_hosts(connector: Connector) -> None:
             )
 
 
-def _worse(one: Standing, other: Standing) -> Standing:
-    return Standing(max(one.state, other.state), min(one.healthy, other.healthy))
+def _worse(one: Condition, other: Condition) -> Condition:
+    return Condition(max(one.state, other.state), min(one.healthy, other.healthy))
 
 
-def _judge(outcome: Answer | Rejected, place: Place, now: float, era: Era, endpoint: str) -> None:
+def _judge(outcome: Answer | Rejected, member: Member, now: float, era: Era, endpoint: str) -> None:
     """Remember what an attempt says of its target."""
     if isinstance(outcome, Rejected):
         if outcome.code in _FAILED and not isinstance(outcome, Blameless):
-            place.failed(now, era)
+            member.failed(now, era)
         else:
-            place.abandoned(era)
+            member.abandoned(era)
     elif outcome.status >= 500 and outcome.status not in _NOT_FAILED:
-        place.refused(now, era, endpoint)
+        member.refused(now, era, endpoint)
     else:
-        place.succeeded(now, era)
+        member.succeeded(now, era)
 
 
 def _is_safe(exchange: Exchange) -> bool:

@@ -110,10 +110,10 @@ class Breaker:
         if self.state is State.HALF_OPEN or self._is_too_much(now):
             self._open(now)
 
-    def spoiled(self, now: float, era: int) -> None:
+    def failed_late(self, now: float, era: int) -> None:
         """An attempt that was counted as good turned out to have failed."""
         if era == self.era and self.state is State.CLOSED:
-            self._window.spoil(now)
+            self._window.fail_late(now)
             if self._is_too_much(now):
                 self._open(now)
 
@@ -130,7 +130,7 @@ class Breaker:
         """How many attempts ended within the window."""
         return self._window.counts(now)[0]
 
-    def standing(self, now: float) -> State:
+    def condition(self, now: float) -> State:
         """The state as it is at this moment, whether or not somebody has asked since."""
         is_over = self.state is State.OPEN and now >= self._open_until
         return State.HALF_OPEN if is_over else self.state

@@ -146,7 +146,7 @@ class Upstreams:
             if is_kept and not connection.wrote:
                 outgoing.sent -= 1
                 raise _Unsent from None
-            if is_kept and not connection.heard:
+            if is_kept and not connection.received:
                 outgoing.needs_new = True
                 raise Blameless(
                     "upstream_unavailable", "The upstream closed a connection that was kept."

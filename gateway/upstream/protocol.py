@@ -70,7 +70,7 @@ class UpstreamProtocol(asyncio.Protocol):
     served = 0
     wrote = False
     """True when something of this exchange's request was written."""
-    heard = False
+    received = False
     """True when something of this exchange's answer was received."""
     is_complete = True
     """True when all that was owed is here."""
@@ -108,7 +108,7 @@ class UpstreamProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what is owed; with more, or with what is none, the connection is over."""
-        self.heard = True
+        self.received = True
         try:
             if self._owed is Owed.HEAD:
                 data = self._take_head(data)
@@ -155,7 +155,7 @@ class UpstreamProtocol(asyncio.Protocol):
     def begin(self, *, is_head: bool) -> None:
         """From here on an answer is owed; `is_head` when it is one to HEAD. Raises Broken."""
         self.message = None
-        self.wrote = self.heard = self.is_complete = False
+        self.wrote = self.received = self.is_complete = False
         self._is_head, self._may_follow = is_head, False
         self._interim = self._interim_bytes = 0
         self._pieces.clear()

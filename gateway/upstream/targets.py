@@ -36,7 +36,7 @@ class Era(NamedTuple):
     endpoint: int
 
 
-class Place:
+class Member:
     """One target, and how it has behaved towards this process.
 
     Its breaker counts what says that the target is ill. Answers that say so of what was asked (5xx)
@@ -53,7 +53,7 @@ class Place:
         self._failed_in_row = 0
         self._ejected_until = 0.0
         self._ejected_for_s = 0.0
-        self.level: Sequence[Place] = ()
+        self.level: Sequence[Member] = ()
         """All of one priority, where there are several."""
         self.breaker = Breaker(settings)
         self.credit = 0
@@ -112,9 +112,9 @@ class Place:
         own.failed(now, era.endpoint)
         self._fault(now)
 
-    def spoiled(self, now: float, era: Era) -> None:
+    def failed_late(self, now: float, era: Era) -> None:
         """An attempt that ended well for all that one could see broke off in its answer's body."""
-        self.breaker.spoiled(now, era.target)
+        self.breaker.failed_late(now, era.target)
         self._fault(now)
 
     def abandoned(self, era: Era) -> None:
@@ -136,7 +136,7 @@ class Place:
 
     def is_healthy(self, now: float) -> bool:
         """True when nothing speaks against it."""
-        return not self.is_ejected(now) and self.breaker.standing(now) is not State.OPEN
+        return not self.is_ejected(now) and self.breaker.condition(now) is not State.OPEN
 
     def is_idle(self, now: float, for_s: float) -> bool:
         """True when forgetting it would change nothing."""
@@ -163,14 +163,14 @@ class Place:
             self._ejected_until = now + self._ejected_for_s
 
 
-class Standing(NamedTuple):
+class Condition(NamedTuple):
     """What metrics tell of a connector: its worst breaker, and the share of healthy targets."""
 
     state: State
     healthy: float
 
 
-def nothing_ails(_connector: str) -> Collection[str]:
+def all_are_well(_connector: str) -> Collection[str]:
     """Which targets health checks have found unhealthy where there are no such checks."""
     return ()
 
@@ -178,126 +178,139 @@ def nothing_ails(_connector: str) -> Collection[str]:
 class Targets:
     """All targets of a connector; `chance` gives numbers evenly spread from 0 to 1.
 
-    `ailing` gives the labels of those of a connector's targets that health checks speak against.
+    `unhealthy` gives the labels of those of a connector's targets that health checks speak against.
     """
 
-    __slots__ = ("_ailing", "_chance", "_choose", "_id", "_levels", "_only", "_settings", "places")
+    __slots__ = (
+        "_chance",
+        "_choose",
+        "_id",
+        "_levels",
+        "_only",
+        "_settings",
+        "_unhealthy",
+        "members",
+    )
 
     def __init__(
         self,
         settings: BreakerSettings,
         chance: Callable[[], float],
-        ailing: Callable[[str], Collection[str]] = nothing_ails,
+        unhealthy: Callable[[str], Collection[str]] = all_are_well,
     ) -> None:
         self._settings = settings
         self._chance = chance
-        self._ailing = ailing
+        self._unhealthy = unhealthy
         self._id = ""
-        self.places: dict[str, Place] = {}
+        self.members: dict[str, Member] = {}
 
     def settle(self, connector: Connector) -> None:
         """Take over what a version of the connector says; a target that stays keeps its state."""
         self._id = connector.id
-        levels: dict[int, list[Place]] = {}
-        places: dict[str, Place] = {}
+        levels: dict[int, list[Member]] = {}
+        members: dict[str, Member] = {}
         for destination in sorted(connector.destinations, key=_priority):
             target = Target(
                 destination.url, connector.id, connector.connect_timeout_s, connector.team
             )
             name = str(target.url)
-            if name in places:
+            if name in members:
                 continue  # the same origin, written in another way
-            place = self.places.get(name) or Place(self._settings)
-            place.settle(target, destination.weight)
-            levels.setdefault(destination.priority, []).append(place)
-            places[name] = place
+            member = self.members.get(name) or Member(self._settings)
+            member.settle(target, destination.weight)
+            levels.setdefault(destination.priority, []).append(member)
+            members[name] = member
         for level in levels.values():
-            for place in level:
-                place.level = level if len(level) > 1 else ()
-        self.places = places
+            for member in level:
+                member.level = level if len(level) > 1 else ()
+        self.members = members
         self._levels = [*levels.values()]
-        self._only = next(iter(places.values())) if len(places) == 1 else None
+        self._only = next(iter(members.values())) if len(members) == 1 else None
         by_load = connector.definition.load_balancing == "least-request"
         self._choose = self._least_loaded if by_load else _in_turn
 
-    def pick(self, now: float, endpoint: str, tried: Sequence[Place] = ()) -> Place:
+    def pick(self, now: float, endpoint: str, tried: Sequence[Member] = ()) -> Member:
         """The target for the next attempt, if possible one that was not tried.
 
         Raises Rejected `circuit_open` when every target is left alone, by all or by the endpoint.
         """
-        place = self._only
-        if place is None or endpoint in place.endpoints or place.breaker.state is not State.CLOSED:
-            place = self._best(now, endpoint, tried)
-        place.in_flight += 1
-        return place
+        member = self._only
+        if (
+            member is None
+            or endpoint in member.endpoints
+            or member.breaker.state is not State.CLOSED
+        ):
+            member = self._best(now, endpoint, tried)
+        member.in_flight += 1
+        return member
 
     def can_pick(self, now: float, endpoint: str) -> bool:
         """True when `pick` would find a target."""
-        return any(place.admits(now, endpoint) for place in self.places.values())
+        return any(member.admits(now, endpoint) for member in self.members.values())
 
     def attempts(self, now: float) -> int:
         """How many attempts ended within the breakers' window."""
-        return sum(place.breaker.attempts(now) for place in self.places.values())
+        return sum(member.breaker.attempts(now) for member in self.members.values())
 
-    def standing(self, now: float) -> Standing:
+    def condition(self, now: float) -> Condition:
         """How they all do."""
-        places, ailing = self.places.values(), self._ailing(self._id)
-        state = max(place.breaker.standing(now) for place in places)
-        well = sum(p.is_healthy(now) and p.target.label not in ailing for p in places)
-        return Standing(state, well / len(places))
+        members, unhealthy = self.members.values(), self._unhealthy(self._id)
+        state = max(member.breaker.condition(now) for member in members)
+        well = sum(p.is_healthy(now) and p.target.label not in unhealthy for p in members)
+        return Condition(state, well / len(members))
 
     def is_idle(self, now: float, for_s: float) -> bool:
         """True when forgetting what is known of them would change nothing."""
-        return all(place.is_idle(now, for_s) for place in self.places.values())
+        return all(member.is_idle(now, for_s) for member in self.members.values())
 
-    def _best(self, now: float, endpoint: str, tried: Sequence[Place]) -> Place:
+    def _best(self, now: float, endpoint: str, tried: Sequence[Member]) -> Member:
         """Healthy and untried, else healthy, else any: the first of these that there is."""
         able = [[p for p in level if p.admits(now, endpoint)] for level in self._levels]
         healthy = [[p for p in level if not p.is_ejected(now)] for level in able]
-        if ailing := self._ailing(self._id):
-            healthy = [[p for p in level if p.target.label not in ailing] for level in healthy]
+        if unhealthy := self._unhealthy(self._id):
+            healthy = [[p for p in level if p.target.label not in unhealthy] for level in healthy]
         fresh = [[p for p in level if p not in tried] for level in healthy]
         for level in (*fresh, *healthy, *able):
             if level:
-                place = self._choose(level)
-                place.begin(endpoint)
-                return place
+                member = self._choose(level)
+                member.begin(endpoint)
+                return member
         raise Rejected(
             "circuit_open",
             "The upstream has failed often and is left alone for a moment.",
-            retry_after_s=min(place.wait_s(now, endpoint) for place in self.places.values()),
+            retry_after_s=min(member.wait_s(now, endpoint) for member in self.members.values()),
         )
 
-    def _least_loaded(self, places: Sequence[Place]) -> Place:
+    def _least_loaded(self, members: Sequence[Member]) -> Member:
         """The less loaded of two, drawn by weight (the power of two choices)."""
-        first = self._drawn(places)
-        others = [place for place in places if place is not first]
+        first = self._drawn(members)
+        others = [member for member in members if member is not first]
         if not others:
             return first
         second = self._drawn(others)
         lighter = second.in_flight * first.weight < first.in_flight * second.weight
         return second if lighter else first
 
-    def _drawn(self, places: Sequence[Place]) -> Place:
-        mark = self._chance() * sum(place.weight for place in places)
-        for place in places:
-            mark -= place.weight
+    def _drawn(self, members: Sequence[Member]) -> Member:
+        mark = self._chance() * sum(member.weight for member in members)
+        for member in members:
+            mark -= member.weight
             if mark < 0:
-                return place
-        return places[-1]
+                return member
+        return members[-1]
 
 
-def _in_turn(places: Sequence[Place]) -> Place:
+def _in_turn(members: Sequence[Member]) -> Member:
     """Round robin by weight, evenly mixed: each is credited its weight, who is chosen pays all."""
-    for place in places:
-        place.credit += place.weight
-    chosen = max(places, key=_credit)
-    chosen.credit -= sum(place.weight for place in places)
+    for member in members:
+        member.credit += member.weight
+    chosen = max(members, key=_credit)
+    chosen.credit -= sum(member.weight for member in members)
     return chosen
 
 
-def _credit(place: Place) -> int:
-    return place.credit
+def _credit(member: Member) -> int:
+    return member.credit
 
 
 def _priority(destination: Destination) -> int:

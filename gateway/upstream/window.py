@@ -32,7 +32,7 @@ class Window:
         if bad:
             self._bad += 1
 
-    def spoil(self, now: float) -> None:
+    def fail_late(self, now: float) -> None:
         """An event that was counted as good turned out to be bad."""
         everything, bad = self.counts(now)
         if bad == everything:

@@ -130,7 +130,7 @@ async def test_callers_that_hang_up_leave_nothing_behind(
     lane = attempts._lanes[connector]  # noqa: SLF001 - what is held is the promise
 
     assert lane.slots.is_idle
-    assert [place.in_flight for place in lane.targets.places.values()] == [0]
+    assert [place.in_flight for place in lane.targets.members.values()] == [0]
     await eventually(lambda: upstream.open == 0)
 
 

@@ -31,9 +31,9 @@ class Following:
         self.store = store
         self.told: list[str] = []
         self.doubts = 0
-        self.changes = Changes(store, SystemClock(), self.told.append, self._doubt)
+        self.changes = Changes(store, SystemClock(), self.told.append, self._make_stale)
 
-    def _doubt(self) -> None:
+    def _make_stale(self) -> None:
         self.doubts += 1
 
 

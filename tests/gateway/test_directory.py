@@ -29,7 +29,7 @@ async def worker(
     database: Migrated, tmp_path: Path, eventually: Eventually
 ) -> AsyncIterator[Worker]:
     async with working(database.dsn, tmp_path) as worker:
-        await eventually(lambda: worker.runtime.directory.hearing)
+        await eventually(lambda: worker.runtime.directory.is_listening)
         yield worker
 
 
@@ -191,7 +191,7 @@ async def test_lost_channel_is_opened_again_and_everything_looked_up_anew(
     await rows.run("UPDATE gateway_api_key SET revoked_at = now()")
 
     await in_force(lambda: directory.key(public_id), lambda now: now.revoked, 5)
-    await eventually(lambda: directory.hearing)
+    await eventually(lambda: directory.is_listening)
     assert await rows.connection.fetchval(_LISTENER) != pid
 
 
@@ -210,7 +210,7 @@ async def test_revocation_is_in_force_within_ten_seconds_while_nobody_can_listen
         await directory.key(public_id)
         await rows.run("UPDATE gateway_api_key SET revoked_at = now()")
         await in_force(lambda: directory.key(public_id), lambda now: now.revoked, 10)
-        assert not directory.hearing
+        assert not directory.is_listening
     await connection.close()
 
 
@@ -219,7 +219,7 @@ async def test_known_callers_do_not_wait_for_a_silent_database(
 ) -> None:
     async with working(stoppable.dsn, tmp_path, database={"timeout_s": 1}) as worker:
         directory = worker.runtime.directory
-        await eventually(lambda: directory.hearing)
+        await eventually(lambda: directory.is_listening)
         connection = await connect(stoppable.dsn)
         rows = Rows(connection, worker.vault)
         await rows.connector(URL)
@@ -231,8 +231,8 @@ async def test_known_callers_do_not_wait_for_a_silent_database(
         await directory.connector(TEAM, "up")
         pid = await connection.fetchval(_LISTENER)
         await rows.run("SELECT pg_terminate_backend($1)", pid)
-        await eventually(lambda: not directory.hearing)
-        await eventually(lambda: directory.hearing)
+        await eventually(lambda: not directory.is_listening)
+        await eventually(lambda: directory.is_listening)
         with stoppable.silent():
             async with asyncio.timeout(0.2):
                 assert await directory.key(public_id) is not None
@@ -262,7 +262,7 @@ async def test_listener_outlives_an_error_that_nobody_expected(
             await eventually(lambda: "division by zero" in caplog.text)
             await rows.run("UPDATE gateway_api_key SET revoked_at = now()")
             await in_force(lambda: directory.key(public_id), lambda now: now.revoked, 5)
-        await eventually(lambda: directory.hearing, 10)
+        await eventually(lambda: directory.is_listening, 10)
     await connection.close()
 
 
@@ -277,9 +277,9 @@ async def test_what_is_in_memory_serves_while_postgresql_is_away(
         public_id, later = (await rows.key())[3:11], (await rows.key())[3:11]
         await directory.key(public_id)
         await directory.connector(TEAM, "up")
-        await eventually(lambda: directory.hearing)
+        await eventually(lambda: directory.is_listening)
         await stoppable.stop()
-        await eventually(lambda: not directory.hearing)
+        await eventually(lambda: not directory.is_listening)
 
         assert await directory.key(public_id) is not None
         assert isinstance(await directory.connector(TEAM, "up"), Connector)
@@ -291,7 +291,7 @@ async def test_what_is_in_memory_serves_while_postgresql_is_away(
             assert refused.value.headers == [(b"Retry-After", b"1")]
 
         await stoppable.start()
-        await eventually(lambda: directory.hearing)
+        await eventually(lambda: directory.is_listening)
         assert await directory.key(later) is not None
         with contextlib.suppress(Exception):
             await connection.close()

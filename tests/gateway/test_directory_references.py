@@ -189,7 +189,7 @@ async def test_secret_in_a_file_that_stays_is_not_looked_up_again(
     async with referring(database, permitting(key), f"file:{key}") as (directory, rows):
         await rows.connector("https://api.example.com", endpoint(), slug="other")
         directory.start()
-        await eventually(lambda: directory.hearing)
+        await eventually(lambda: directory.is_listening)
         other = await directory.connector(TEAM, "other")
         found = await directory.connector(TEAM, "up")
         write(key, "second")

@@ -112,7 +112,7 @@ async def test_change_while_a_value_is_read_is_not_missed(
     source: Source, cache: Cache[str]
 ) -> None:
     changes: list[Callable[[], None]] = [
-        lambda: cache.drop("a"), lambda: cache.drop_where(lambda _: False), cache.doubt
+        lambda: cache.drop("a"), lambda: cache.drop_where(lambda _: False), cache.make_stale
     ]  # fmt: skip
     for change in changes:
         cache.drop("a")
@@ -144,7 +144,7 @@ async def test_what_is_in_doubt_is_looked_up_and_serves_while_that_fails(
     source: Source, cache: Cache[str]
 ) -> None:
     await cache.get("a")
-    cache.doubt()
+    cache.make_stale()
     source.away = True
     assert (cache.held("a"), await cache.get("a")) == (None, "1")
     with pytest.raises(DatabaseAway):
@@ -158,7 +158,7 @@ async def test_what_is_in_doubt_serves_while_the_look_up_takes_long_and_is_looke
     source: Source, cache: Cache[str], eventually: Callable[..., Awaitable[None]]
 ) -> None:
     await cache.get("a")
-    cache.doubt()
+    cache.make_stale()
     source.gate.clear()
     source.values["a"] = "new"
     async with asyncio.timeout(1):
@@ -178,7 +178,7 @@ async def test_what_one_value_is_in_doubt_for_is_looked_up_alone_and_serves_whil
     assert cache.values() == ["1", "2"]
     source.values["a"] = "new"
 
-    assert [cache.doubt_where(lambda value: value == "1") for _ in range(2)] == [1, 0]
+    assert [cache.make_stale_where(lambda value: value == "1") for _ in range(2)] == [1, 0]
     assert [cache.held(name) for name in "ab"] == [None, "2"]
     source.away = True
     assert await cache.get("a") == "1"
@@ -205,7 +205,7 @@ async def test_what_was_taken_back_does_not_serve_while_the_look_up_fails(
     source: Source, cache: Cache[str]
 ) -> None:
     await cache.get("a")
-    cache.doubt()
+    cache.make_stale()
     source.away = True
     source.gate.clear()
     async with asyncio.TaskGroup() as group:

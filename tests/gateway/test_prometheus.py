@@ -13,7 +13,7 @@ from prometheus_client.samples import Sample
 from gateway.metrics import OVERHEAD_SECONDS, SECONDS, Histogram, Metrics, Snapshot
 from gateway.prometheus import CONTENT_TYPE, buckets, expose, families, registry_of
 from gateway.upstream.breaker import State
-from gateway.upstream.targets import Standing
+from gateway.upstream.targets import Condition
 
 NAMES = {
     "gateway_requests_total", "gateway_request_duration_seconds", "gateway_upstream_duration_seconds",
@@ -168,9 +168,9 @@ def test_counters_count_each_by_its_labels() -> None:
 
 
 def test_upstreams_are_told_as_they_stand_at_the_scrape() -> None:
-    metrics, standings = Metrics("1"), {"maps": Standing(State.CLOSED, 1.0)}
+    metrics, standings = Metrics("1"), {"maps": Condition(State.CLOSED, 1.0)}
     metrics.watch_upstreams(lambda: standings)
-    for standing in (Standing(State.HALF_OPEN, 0.75), Standing(State.OPEN, 0.0)):
+    for standing in (Condition(State.HALF_OPEN, 0.75), Condition(State.OPEN, 0.0)):
         standings["maps"] = standing
 
         assert value(metrics, "gateway_breaker_state", connector="maps") == standing.state
@@ -181,7 +181,7 @@ def test_upstreams_are_told_as_they_stand_at_the_scrape() -> None:
 
 def test_worse_of_requests_and_checks_is_how_healthy_an_upstream_is() -> None:
     metrics = Metrics("1")
-    standings = {"a": Standing(State.CLOSED, 1.0), "b": Standing(State.OPEN, 0.0)}
+    standings = {"a": Condition(State.CLOSED, 1.0), "b": Condition(State.OPEN, 0.0)}
     metrics.watch_upstreams(lambda: standings, lambda: {"a": 0.5, "b": 1.0, "unused": 0.25})
 
     found = {name: value(metrics, "gateway_upstream_healthy", connector=name) for name in standings}

@@ -84,8 +84,8 @@ async def trying(clock: Clock, **settings: Any) -> AsyncIterator[Trying]:
         await upstreams.close()
     for lane in made.attempts._lanes.values():  # noqa: SLF001 - see above
         assert lane.slots.is_idle
-        assert [place.in_flight for place in lane.targets.places.values()] == [0] * len(
-            lane.targets.places
+        assert [member.in_flight for member in lane.targets.members.values()] == [0] * len(
+            lane.targets.members
         )
 
 

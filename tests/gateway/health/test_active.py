@@ -137,7 +137,7 @@ async def test_upstream_that_flips_changes_its_status_after_enough_checks(
 
         await table.until(has_changed)
         assert len(upstream.calls) >= before + 2
-        assert set(checker.ailing(id_)) == (set() if share else {label})
+        assert set(checker.unhealthy(id_)) == (set() if share else {label})
         assert await table.status(id_) == ("healthy" if share else "unhealthy")
 
 
@@ -342,10 +342,10 @@ async def test_what_was_read_holds_for_a_while_and_then_no_target_is_left_out(
     await checker.check_now("red", [], 10)
     await checker._read()  # noqa: SLF001 - what is done each minute
     clock.forward(119)
-    assert (len(checker.ailing(id_)), checker.shares()) == (1, {"up": 0.0})
+    assert (len(checker.unhealthy(id_)), checker.shares()) == (1, {"up": 0.0})
     clock.forward(1)
 
-    assert (len(checker.ailing(id_)), checker.shares()) == (0, {})
+    assert (len(checker.unhealthy(id_)), checker.shares()) == (0, {})
 
 
 async def test_checks_go_on_after_the_database_was_away(
@@ -496,10 +496,10 @@ async def test_gateway_leaves_an_unhealthy_target_out_and_its_metric_says_so(
     started = await gateway()
     async with Upstream() as other:
 
-        async def ailing(call: Any) -> None:
+        async def unhealthy(call: Any) -> None:
             await call.answer(503 if call.target == "/health" else 200)
 
-        other.script = ailing
+        other.script = unhealthy
         await started.rows.plan("default")
         key = await started.rows.key()
         targets = [{"url": upstream.url}, {"url": other.url}]

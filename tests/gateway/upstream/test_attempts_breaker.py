@@ -105,7 +105,7 @@ async def test_what_is_no_failure_does_not(tries: Trying, upstream: Upstream, ca
     for _ in range(10):
         assert await tries.outcome(asking(at)) != "circuit_open"
 
-    assert tries.attempts.standings()["up"] == (State.CLOSED, 1)
+    assert tries.attempts.conditions()["up"] == (State.CLOSED, 1)
 
 
 async def test_caller_that_goes_away_is_no_failure(
@@ -120,7 +120,7 @@ async def test_caller_that_goes_away_is_no_failure(
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
-    assert tries.attempts.standings()["up"] == (State.CLOSED, 1)
+    assert tries.attempts.conditions()["up"] == (State.CLOSED, 1)
     assert tries.lane(at).targets.attempts(0) == 0
     await eventually(lambda: upstream.open == 0)
 
@@ -192,7 +192,7 @@ async def test_caller_that_does_not_read_on_is_no_failure(
         await pieces.aclose()  # type: ignore[attr-defined] # a generator
         request.close()
 
-    assert tries.lane(at).targets.standing(0).state is State.CLOSED
+    assert tries.lane(at).targets.condition(0).state is State.CLOSED
 
 
 async def test_open_breaker_answers_at_once_and_truly(
@@ -235,11 +235,11 @@ async def test_three_probes_at_a_time_decide(
     probes = [loop.create_task(tries.outcome(asking(at))) for _ in range(3)]
     await eventually(lambda: len(upstream.calls) == 7)
     assert await gather(20, lambda: tries.outcome(asking(at))) == ["circuit_open"] * 20
-    assert tries.attempts.standings()["up"].state is State.HALF_OPEN
+    assert tries.attempts.conditions()["up"].state is State.HALF_OPEN
     go.set()
 
     assert await asyncio.gather(*probes) == [200] * 3
-    assert tries.attempts.standings()["up"] == (State.CLOSED, 1)
+    assert tries.attempts.conditions()["up"] == (State.CLOSED, 1)
     assert await gather(20, lambda: tries.outcome(asking(at))) == [200] * 20
 
 
@@ -287,7 +287,7 @@ async def test_breakers_of_two_teams_have_nothing_to_do_with_each_other(
 
     assert await tries.outcome(asking(red)) == "circuit_open"
     assert await tries.outcome(asking(blue)) == 200
-    assert tries.attempts.standings() == {"up": (State.OPEN, 0)}
+    assert tries.attempts.conditions() == {"up": (State.OPEN, 0)}
 
 
 async def test_new_version_of_a_connector_keeps_its_breaker(
@@ -308,16 +308,16 @@ async def test_what_is_kept_is_bounded_for_100_000_connectors(clock: Hands) -> N
 
         def use(name: str, *, good: bool) -> None:
             lane = tries.attempts._lane(dataclasses.replace(one, id=name))  # noqa: SLF001 - see above
-            place = lane.targets.pick(clock.monotonic(), "e")
-            (place.succeeded if good else place.failed)(clock.monotonic(), place.era("e"))
-            place.leave()
+            member = lane.targets.pick(clock.monotonic(), "e")
+            (member.succeeded if good else member.failed)(clock.monotonic(), member.era("e"))
+            member.leave()
 
         for _ in range(4):
             use("broken", good=False)
         for number in range(100_000):
             use(str(number), good=True)
             if number == 40_000:
-                assert lanes["broken"].targets.standing(clock.monotonic()).state is State.OPEN
+                assert lanes["broken"].targets.condition(clock.monotonic()).state is State.OPEN
             clock.forward(0.0001)
             most = max(most, len(lanes))
         assert 10_000 < most <= 20_001

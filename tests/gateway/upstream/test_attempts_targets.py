@@ -116,13 +116,13 @@ async def test_target_that_fails_five_times_in_a_row_is_left_out_for_a_while(
     for _ in range(30):
         await tries.outcome(asking(at))
     assert counts(three) == [5, 13, 12]
-    assert tries.attempts.standings()["up"].healthy == pytest.approx(2 / 3)
+    assert tries.attempts.conditions()["up"].healthy == pytest.approx(2 / 3)
     clock.forward(5)
     three[0].script = say_ok
 
     assert Counter([await tries.outcome(asking(at)) for _ in range(30)]) == {200: 30}
     assert counts(three)[0] == pytest.approx(15, abs=1)
-    assert tries.attempts.standings()["up"] == (State.CLOSED, 1)
+    assert tries.attempts.conditions()["up"] == (State.CLOSED, 1)
 
 
 async def test_next_priority_takes_over_until_the_first_is_back(
@@ -134,7 +134,7 @@ async def test_next_priority_takes_over_until_the_first_is_back(
     at = upstream_of(first.url, targets=targets)
     outcomes = [await tries.outcome(asking(at)) for _ in range(30)]
     assert Counter(outcomes) == {"upstream_invalid": 20, 200: 10}
-    assert tries.attempts.standings()["up"] == (State.OPEN, 0.5)
+    assert tries.attempts.conditions()["up"] == (State.OPEN, 0.5)
     clock.forward(5)
     first.script = say_ok
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.upstream.breaker import Breaker, BreakerSettings, State
 
 SETTINGS = BreakerSettings()
-STEPS = ("begin", "good", "bad", "gone", "spoil", "wait")
+STEPS = ("begin", "good", "bad", "gone", "fail_late", "wait")
 CLOSED, HALF_OPEN, OPEN = State.CLOSED, State.HALF_OPEN, State.OPEN
 
 
@@ -129,7 +129,7 @@ def test_probe_whose_caller_went_away_makes_room_for_another() -> None:
     assert (breaker.state, breaker.admits(5)) == (HALF_OPEN, True)
 
 
-@pytest.mark.parametrize("how", ["succeeded", "failed", "spoiled"])
+@pytest.mark.parametrize("how", ["succeeded", "failed", "failed_late"])
 def test_what_began_before_it_opened_says_nothing_of_the_time_since(how: str) -> None:
     """Requests that hang for long end when probes are under way."""
     breaker = Breaker(SETTINGS)
@@ -153,7 +153,7 @@ def test_answers_that_break_off_count_as_failures_instead() -> None:
         breaker.succeeded(0, 0)
     for count in range(10):
         assert (breaker.state, breaker.attempts(1)) == (CLOSED, 20), count
-        breaker.spoiled(1, 0)
+        breaker.failed_late(1, 0)
 
     assert breaker.state is OPEN
 
@@ -161,8 +161,8 @@ def test_answers_that_break_off_count_as_failures_instead() -> None:
 def test_standing_knows_that_the_time_is_over_before_anybody_asks() -> None:
     breaker = broken()
 
-    assert [breaker.standing(now) for now in (0, 4.9, 5)] == [OPEN, OPEN, HALF_OPEN]
-    assert Breaker(SETTINGS).standing(0) is CLOSED
+    assert [breaker.condition(now) for now in (0, 4.9, 5)] == [OPEN, OPEN, HALF_OPEN]
+    assert Breaker(SETTINGS).condition(0) is CLOSED
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_never_more_probes_than_allowed_and_never_stuck(steps: list[tuple[str, i
             elif what == "gone":
                 breaker.abandoned(era)
             else:
-                breaker.spoiled(now, era)
+                breaker.failed_late(now, era)
         if breaker.state is HALF_OPEN:
             assert begun.count(breaker.era) <= 3
     for era in begun:

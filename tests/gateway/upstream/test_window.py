@@ -48,7 +48,7 @@ def test_event_that_turns_out_bad_is_still_one_event() -> None:
     window = Window(SPAN_S)
     window.add(0)
     window.add(0)
-    window.spoil(1)
+    window.fail_late(1)
 
     assert window.counts(1) == (2, 1)
 
@@ -56,7 +56,7 @@ def test_event_that_turns_out_bad_is_still_one_event() -> None:
 def test_event_that_turns_out_bad_when_it_is_past_counts_as_new() -> None:
     window = Window(SPAN_S)
     window.add(0)
-    window.spoil(20)
+    window.fail_late(20)
 
     assert window.counts(20) == (1, 1)
 
