@@ -16,7 +16,7 @@ from gateway.limits.contract import Limits
 from gateway.model import Plan
 from gateway.networks import Network
 from gateway.secrets.vault import Vault
-from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.address_policy import AddressPolicy
 from gateway.upstream.breaker import State
 from gateway.upstream.probe import Probe
 

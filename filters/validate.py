@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.runtime import Runtime
-from gateway.transform.apart import Apart
+from gateway.transform.costly_checks import Apart
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from gateway.networks import Network, parse_network
 from gateway.options import entries, number, raw, section, switch, text, texts, whole
 from gateway.secrets.destinations import written
 from gateway.secrets.files import check_path
-from gateway.upstream.addresses import Allowed
+from gateway.upstream.address_policy import Allowed
 from gateway.upstream.breaker import BreakerSettings
 
 _LISTEN: Final = re.compile(r"unix:/.+|(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}").fullmatch

@@ -23,8 +23,8 @@ from gateway.explain.explanation import MASK
 from gateway.http.wire import has_no_body
 from gateway.model import Connector, Mapped
 from gateway.problems import Fault, Rejected
-from gateway.transform.apart import Apart
 from gateway.transform.compiling import compile_connector
+from gateway.transform.costly_checks import Apart
 from gateway.transform.routes import Pattern, Router
 from gateway.upstream.answer import Answer, Bounds
 from gateway.upstream.attempts import check_hosts

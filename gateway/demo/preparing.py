@@ -21,7 +21,7 @@ from gateway.exchange import Body, Outgoing
 from gateway.identity.jwts import Tokens
 from gateway.planes import DATA_PLANE
 from gateway.settings import ReferenceSettings, Settings
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.answer import Bounds
 from gateway.upstream.connections import Upstreams
 from gateway.upstream.dialling import Target

@@ -31,7 +31,7 @@ from gateway.settings import Settings
 from gateway.snapshot import Snapshots
 from gateway.source import Source
 from gateway.tasks import Tasks
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.attempts import Attempts
 from gateway.upstream.connections import Upstreams
 from gateway.upstream.heads import FieldLimits

@@ -58,7 +58,7 @@ class RuleFault(ValueError):
 
 
 class Costly(Exception):
-    """A check that takes too long for being made while others wait: see `apart`."""
+    """A check that takes too long for being made while others wait: see `costly_checks`."""
 
 
 class Schema:

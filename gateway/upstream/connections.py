@@ -12,7 +12,7 @@ from gateway.http import websocket, wire
 from gateway.http.batching import SMALL_BYTES, WriteBatch
 from gateway.problems import Rejected
 from gateway.tasks import Tasks
-from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.address_policy import AddressPolicy
 from gateway.upstream.answer import Answer, Blameless, Bounds
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.dialling import Dialler, Stage, Target

@@ -19,7 +19,7 @@ from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from gateway.problems import Rejected
-from gateway.upstream.addresses import AddressPolicy, AddressRefused
+from gateway.upstream.address_policy import AddressPolicy, AddressRefused
 from gateway.upstream.heads import FieldLimits
 from gateway.upstream.protocol import Broken, UpstreamProtocol
 from gateway.upstream.resolver import Name, NotResolved, Resolver

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.address_policy import AddressPolicy
 from gateway.upstream.connections import Upstreams
 from gateway.upstream.dialling import Stage
 from gateway.upstream.resolver import Resolver

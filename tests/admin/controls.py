@@ -21,7 +21,7 @@ from gateway.runtime import Runtime
 from gateway.secrets.files import SecretFiles
 from gateway.secrets.vault import MasterKey, Reference, Vault
 from gateway.settings import DEFAULT_PIPELINE, HealthSettings
-from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.address_policy import AddressPolicy
 from gateway.upstream.attempts import Attempts
 from gateway.upstream.connections import Upstreams
 from gateway.upstream.probe import Probe

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 from admin.api import application
 from admin.control import Control
 from admin.health import ALLOWED
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.breaker import State
 from gateway.upstream.connections import Upstreams
 from tests.admin.client import Fetch, Make, User, Users

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.problems import Rejected
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from gateway.upstream.resolver import Found, look_up
 from tests.attacks.private import HOSTS, NAMES, PUBLIC, PUBLIC_6

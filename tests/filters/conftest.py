@@ -18,7 +18,7 @@ from gateway.metrics import Metrics
 from gateway.model import Plan
 from gateway.runtime import Runtime
 from gateway.secrets.vault import MasterKey, Vault
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.attempts import Attempts
 from gateway.upstream.connections import Upstreams
 from gateway.usage.writer import UsageWriter

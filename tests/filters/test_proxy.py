@@ -15,7 +15,7 @@ from gateway.exchange import Exchange, Outgoing, Response
 from gateway.model import Plan
 from gateway.runtime import Runtime
 from gateway.transform.compiling import compile_connector
-from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.address_policy import AddressPolicy
 from gateway.upstream.attempts import Attempts
 from gateway.upstream.connections import Upstreams
 from tests.dataplane import (

@@ -13,7 +13,7 @@ import pytest
 from gateway.exchange import Proceed
 from gateway.metrics import Metrics
 from gateway.server.server import Server
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK, listening
 from tests.gateway.stoppable import Stoppable, started

@@ -13,7 +13,7 @@ from gateway.exchange import Body, Exchange
 from gateway.metrics import Metrics
 from gateway.model import Connector
 from gateway.problems import Rejected
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.answer import Answer, Bounds
 from gateway.upstream.attempts import Attempts, Lane
 from gateway.upstream.connections import Upstreams

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient
 
 from admin.api import application
 from admin.control import Control
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.probe import Probe
 from tests.admin.client import Fetch, Make, Tokened, User
 from tests.admin.trying import ECHO, FIXED, TOKEN, last, names

@@ -11,7 +11,7 @@ import pytest
 from gateway.demo import preparing
 from gateway.demo.upstream import DemoUpstream
 from gateway.settings import Settings
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from tests.e2e.process import Gateway
 
 

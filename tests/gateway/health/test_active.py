@@ -19,7 +19,7 @@ from gateway.prometheus import families
 from gateway.secrets.vault import MasterKey, Vault
 from gateway.settings import HealthSettings
 from gateway.tasks import Tasks
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from tests.dataplane import LOOPBACK, Gateway, Migrated, Rows, connect, endpoint
 from tests.gateway.stoppable import Stoppable

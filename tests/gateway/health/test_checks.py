@@ -23,7 +23,7 @@ from gateway.options import load
 from gateway.secrets.vault import MasterKey, Vault
 from gateway.settings import HealthSettings
 from gateway.turns import Turns
-from gateway.upstream.addresses import AddressPolicy
+from gateway.upstream.address_policy import AddressPolicy
 from gateway.upstream.connections import Upstreams
 from tests.gateway.trying import closed_port, closes, hangs, status
 from tests.loopback import Upstream, saying

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gateway.identity.jwts import Identity, KeysAway, TokenFault, TokenRules, Tokens, TrustedKey
 from gateway.tasks import Tasks
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from tests.clocks import HandClock
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.exchange import Body, Outgoing
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.answer import Bounds
 from gateway.upstream.connections import Upstreams
 from tests.certificates import self_signed

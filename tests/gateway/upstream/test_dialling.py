@@ -10,7 +10,7 @@ import pytest
 
 from gateway.exchange import Body, Outgoing
 from gateway.problems import Rejected
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.answer import Bounds
 from gateway.upstream.connections import Upstreams
 from gateway.upstream.dialling import NO_ADDRESS, Target, tls_context

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from gateway.upstream.resolver import Found, Resolver
 from tests.gateway.sending import use

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.exchange import Outgoing
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.probe import STAGES, Probe
 from tests.certificates import self_signed
 from tests.dataplane import LOOPBACK

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.exchange import Body
 from gateway.problems import Rejected
-from gateway.upstream.addresses import AddressPolicy, Allowed
+from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
 from gateway.upstream.protocol import HELD_BYTES
 from tests.certificates import self_signed

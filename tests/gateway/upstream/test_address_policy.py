@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstream.addresses import AddressPolicy, AddressRefused, Allowed
+from gateway.upstream.address_policy import AddressPolicy, AddressRefused, Allowed
 
 STRICT = AddressPolicy()
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from gateway.problems import Rejected
-from gateway.transform.apart import Apart
+from gateway.transform.costly_checks import Apart
 from gateway.transform.rules import Schema, compile_schema
 
 PERSON = compile_schema({"type": "object", "properties": {"name": {"type": "string"}}})

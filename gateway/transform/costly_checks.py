@@ -1,7 +1,7 @@
 """Checks of bodies that may take long: each in a process of its own, which is ended at a deadline.
 
 A check against a JSON Schema can neither be interrupted nor run beside the event loop, as it holds
-the interpreter. `python -m gateway.transform.apart` reads a schema and a body, and tells what is wrong.
+the interpreter. `python -m gateway.transform.costly_checks` reads a schema and a body, and tells what is wrong.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ async def _found(tasks: Tasks, schema: Schema, body: bytes) -> dict[str, Any] | 
 
 async def _start() -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.transform.apart"),
+        *(sys.executable, "-m", "gateway.transform.costly_checks"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
