@@ -14,7 +14,7 @@ from aiohttp import web
 from marshmallow import ValidationError, fields, post_load, pre_load, validate
 
 import sql
-from admin import endpoints, hosts, plans, secrets
+from admin import body_schemas, endpoints, hosts, plans, secrets
 from admin.auth_config import SCHEMAS, AuthConfig
 from admin.calls import Call, answer, nothing, stale
 from admin.differences import changed
@@ -118,6 +118,7 @@ class ConnectorSchema(Wire):
     load_balancing = choice(BALANCINGS, load_default=_DEFAULT.load_balancing)
     max_connections = count(1, MOST_SLOTS, load_default=_DEFAULT.max_connections)
     max_waiting = count(0, MOST_SLOTS, load_default=_DEFAULT.max_waiting)
+    schemas = body_schemas.definitions()
     health = fields.String(dump_only=True, metadata={"enum": HEALTHS})
     endpoint_count = fields.Integer(dump_only=True)
     version = fields.Integer(dump_only=True)
@@ -200,7 +201,7 @@ async def make(write: Write, item: Mapping[str, Any]) -> dict[str, Any]:
     row = await connector(write, str(new["id"]))
     write.log("connector.create", row["id"], changed({}, SCHEMA.settings(row)))
     if item["endpoints"]:
-        await endpoints.add(write, row["id"], item["endpoints"], prefix="/endpoints")
+        await endpoints.add(write, row, item["endpoints"], prefix="/endpoints")
     if item["secrets"]:
         known = secrets.names_of(row, item["endpoints"])
         await secrets.store(write, row, known, item["secrets"], "/secrets")
@@ -244,7 +245,8 @@ async def _change(call: Call, given: dict[str, Any], *, merge: bool) -> web.Resp
         row = await editable_connector(write, call.part("connector"))
         call.expect(row["version"])
         before = SCHEMA.settings(row)
-        item = SCHEMA.load(SCHEMA.merged(before, given) if merge else given)
+        wanted = SCHEMA.merged(before, given) if merge else given
+        item = await asyncio.to_thread(SCHEMA.load, wanted)
         row = await change(write, row, item)
     return shown(row)
 
@@ -253,8 +255,14 @@ async def change(write: Write, row: dict[str, Any], item: Mapping[str, Any]) -> 
     """New values for the working copy of a locked connector, if they are any; answers its row."""
     if row["status"] == "published" and item["slug"] != row["slug"]:
         raise Rejected("conflict", "A published connector keeps its slug: unpublish it first.")
-    if difference := changed(SCHEMA.settings(row), SCHEMA.settings(item)):
+    before, after = SCHEMA.settings(row), SCHEMA.settings(item)
+    if difference := await asyncio.to_thread(changed, before, after):
         await check_move(write, row, item)
+        if "schemas" in difference:
+            own = await endpoints.every(write, row["id"])
+            await asyncio.to_thread(
+                body_schemas.check_edit, own, row.get("schemas", {}), item["schemas"]
+            )
         kept = {"id": row["id"], "version": row["version"], **stored(item)}
         if await write.row(_UPDATE, kept) is None:
             raise stale()

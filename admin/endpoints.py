@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
 from aiohttp import web
 from marshmallow import ValidationError, fields, post_load, validate
 
 import sql
+from admin import body_schemas
 from admin.auth_config import header_name, header_value
 from admin.calls import Call, TeamRows, answer, nothing, stale
 from admin.differences import changed
@@ -49,13 +49,7 @@ from gateway.transform.compiling import definition_of
 from gateway.transform.field_map import compile_field_map
 from gateway.transform.request import MappingFault, compile_mapping
 from gateway.transform.routes import PatternFault, parse
-from gateway.transform.rules import (
-    MOST_SCHEMAS_BYTES,
-    RuleFault,
-    compile_pattern,
-    compile_schema,
-    compile_words,
-)
+from gateway.transform.rules import RuleFault, compile_pattern, compile_words
 
 _LISTS: Final = {"newest": sql.query("endpoints.newest"), "name": sql.query("endpoints.by_name")}
 _ALL: Final = sql.query("endpoints.all")
@@ -73,7 +67,7 @@ _DEFINED: Final = tuple(field.name for field in dataclasses.fields(EndpointDefin
 _COLUMNS: Final = ("name", "method", "path", "enabled")
 _ANYWHERE: Final = ConnectorDefinition(upstream_base_url="https://upstream.invalid")
 _COMPILED: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "body_schema": compile_schema,
+    "body_schema": body_schemas.check_alone,
     "body_pattern": compile_pattern,
     "body_blacklist": compile_words,
     "field_map": compile_field_map,
@@ -143,7 +137,10 @@ class EndpointSchema(Wire):
     )
     body_schema = fields.Raw(
         load_default=None,
-        metadata={"type": ["object", "boolean"], "description": "JSON Schema 2020-12."},
+        metadata={
+            "type": ["object", "boolean"],
+            "description": "JSON Schema 2020-12. `#/$defs/NAME` is the connector's, if not its own.",
+        },
     )
     body_pattern = text(1024, least=1, load_default=None)
     body_blacklist = texts(text(128, least=1), 200)
@@ -211,13 +208,18 @@ def stored(item: Mapping[str, Any]) -> dict[str, Any]:
 
 async def add(
     write: Write,
-    connector_id: UUID,
+    found: Mapping[str, Any],
     items: Sequence[Mapping[str, Any]],
-    there: Iterable[Mapping[str, Any]] = (),
+    there: Sequence[Mapping[str, Any]] = (),
     prefix: str = "",
 ) -> list[UUID]:
-    """Add checked endpoints beside those that are there; `prefix` leads the pointers of faults."""
+    """Add checked endpoints of a connector beside those that are there.
+
+    `prefix` leads the pointers of faults.
+    """
+    connector_id = found["id"]
     check_routes(items, there, prefix)
+    await asyncio.to_thread(body_schemas.check, items, there, found, prefix)
     ids = sorted(uuid7() for _ in items)  # within a millisecond they are in no order
     rows = [{"id": id_, **stored(item)} for id_, item in zip(ids, items, strict=True)]
     await write.run(_INSERT, connector_id, rows)
@@ -236,8 +238,7 @@ def check_routes(
 ) -> None:
     """Raises Rejected `conflict` for a name or a route that another endpoint has.
 
-    Two patterns of one shape match the same paths, whatever their parameters are called. Raises
-    `validation_failed` for more schemas than a connector may have.
+    Two patterns of one shape match the same paths, whatever their parameters are called.
     """
     there = [*there]
     names = {row["name"] for row in there}
@@ -254,27 +255,6 @@ def check_routes(
         routes[_route(item)] = item
     if faults:
         raise Rejected("conflict", faults[0].detail, errors=faults)
-    _check_schemas(items, there, prefix)
-
-
-def _check_schemas(
-    items: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]], prefix: str
-) -> None:
-    """Equal schemas count once."""
-    if all(item["body_schema"] is None for item in items):
-        return
-    known = {orjson.dumps(row.get("body_schema")) for row in there}
-    total = sum(map(len, known))
-    for index, item in enumerate(items):
-        text_ = orjson.dumps(item["body_schema"])
-        total += 0 if text_ in known else len(text_)
-        known.add(text_)
-        if total > MOST_SCHEMAS_BYTES:
-            most = MOST_SCHEMAS_BYTES >> 20
-            detail = f"The schemas of a connector's endpoints have at most {most} MiB in all."
-            pointer = f"{prefix}/{index}" if prefix else ""
-            fault = Fault(f"{pointer}/bodySchema", detail)
-            raise Rejected("validation_failed", detail, errors=[fault])
 
 
 def _route(item: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -298,7 +278,7 @@ async def create(call: Call) -> web.Response:
         there = await every(write, found["id"])
         if len(there) >= MOST_ENDPOINTS:
             raise Rejected("conflict", f"A connector has at most {MOST_ENDPOINTS} endpoints.")
-        (made,) = await add(write, found["id"], [item], there)
+        (made,) = await add(write, found, [item], there)
         await write.run(_TOUCH, found["id"])
         row = await _endpoint(write, found["id"], made)
     return _answer(row, status=201, location=f"endpoints/{made}")
@@ -333,6 +313,7 @@ async def _change(call: Call, given: dict[str, Any], *, merge: bool) -> web.Resp
                 other for other in await every(write, found["id"]) if other["id"] != row["id"]
             ]
             check_routes([item], others)
+            await asyncio.to_thread(body_schemas.check, [item], others, found)
             kept = {"id": row["id"], "version": row["version"], **stored(item)}
             if await write.row(_UPDATE, kept) is None:
                 raise stale()

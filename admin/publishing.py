@@ -23,9 +23,10 @@ from admin.routes import Resource, Route, acts
 from admin.writes import Write, writing
 from gateway.problems import Fault, Rejected
 from gateway.transform.compiling import compile_connector
+from gateway.transform.definitions import Definitions
 from gateway.transform.request import AuthFault, MappingFault
 from gateway.transform.routes import PatternFault
-from gateway.transform.rules import RuleFault, compile_schema, pointer
+from gateway.transform.rules import RuleFault, Schema, pointer, shared_schema
 
 _PUBLISH: Final = sql.query("connectors.publish")
 _FREEZE: Final = sql.query("connectors.freeze")
@@ -97,25 +98,31 @@ def _compile_faults(
     snapshot: Mapping[str, Any], team: str, values: Mapping[str, str]
 ) -> list[Fault]:
     """Where the whole does not compile, each endpoint for itself, so that each fault is told."""
-    if (whole := _fault(snapshot, team, values)) is None:
+    shared = Definitions(snapshot["definition"].get("schemas", {}))
+    schemas: dict[bytes, Schema] = {}
+
+    def fault_of(part: Mapping[str, Any]) -> ValueError | None:
+        try:
+            compile_connector(part, team=team, secrets=values)
+        except COMPILES as fault:
+            return fault
+        for entry in part["endpoints"]:
+            if (document := entry["definition"].get("body_schema")) is not None:
+                schema = shared_schema(document, schemas, shared)
+                if not schema.is_prepared:
+                    schema.prepare()
+                if schema.fault is not None:
+                    return schema.fault
+        return None
+
+    if (whole := fault_of(snapshot)) is None:
         return []
     faults = [
         Fault("/endpoints" + pointer([entry["name"]]), sentence(fault))
         for entry in snapshot["endpoints"]
-        if (fault := _fault({**snapshot, "endpoints": [entry]}, team, values)) is not None
+        if (fault := fault_of({**snapshot, "endpoints": [entry]})) is not None
     ]
     return faults or [Fault("/endpoints", sentence(whole))]
-
-
-def _fault(snapshot: Mapping[str, Any], team: str, values: Mapping[str, str]) -> ValueError | None:
-    try:
-        compile_connector(snapshot, team=team, secrets=values)
-        for entry in snapshot["endpoints"]:
-            if (schema := entry["definition"].get("body_schema")) is not None:
-                compile_schema(schema)
-    except COMPILES as fault:
-        return fault
-    return None
 
 
 def refused(faults: Sequence[Fault]) -> Rejected:

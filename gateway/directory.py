@@ -34,6 +34,7 @@ from gateway.source import Source
 from gateway.tasks import Tasks
 from gateway.transform.auth import AuthFault
 from gateway.transform.compiling import compile_connector
+from gateway.transform.definitions import Definitions
 
 T = TypeVar("T")
 
@@ -193,7 +194,7 @@ class Directory:
         except AuthFault as fault:  # one from outside may be anything by now
             log.error("a secret can't be used", extra={"reason": str(fault)})  # noqa: TRY400 - the trace says nothing
             made = dataclasses.replace(bare, files=files)
-        return Loaded(made, compiled_bytes(snapshot))
+        return Loaded(made, await asyncio.to_thread(compiled_bytes, snapshot))
 
     def _open(self, rows: list[dict[str, Any]], connector: Connector) -> dict[str, str]:
         return open_secrets(self._vault, rows, connector)
@@ -252,12 +253,18 @@ class Directory:
 def compiled_bytes(snapshot: Mapping[str, Any]) -> int:
     """How much memory a connector takes that is compiled from a snapshot, nearly."""
     endpoints = snapshot["endpoints"]
+    shared = Definitions(snapshot["definition"].get("schemas", {}))
     schemas = [each["definition"].get("body_schema") for each in endpoints]
+    distinct = {orjson.dumps(schema): schema for schema in schemas if schema}
+    units: dict[Any, int] = {}
+    for schema in distinct.values():
+        with suppress(ValueError):  # it does not compile
+            units.__setitem__(*shared.unit(schema))
     return (
         _CONNECTOR_BYTES
         + _ENDPOINT_BYTES * len(endpoints)
         + _JSON_FACTOR * len(orjson.dumps(snapshot))
-        + _SCHEMA_FACTOR * len(orjson.dumps([schema for schema in schemas if schema]))
+        + _SCHEMA_FACTOR * sum(units.values())
     )
 
 

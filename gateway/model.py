@@ -140,6 +140,7 @@ class ConnectorDefinition:
     load_balancing: str = "round-robin"
     max_connections: int = 128
     max_waiting: int = 128
+    schemas: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Rules(Protocol):

@@ -6,7 +6,8 @@
 -- $2 filters jsonb
 -- $3 before uuid
 -- $4 most bigint
-SELECT *
+SELECT id, slug, status, display_name, tags, definition - 'schemas' AS definition, version,
+    published_version, created_by, created_at, updated_at, published_at, endpoint_count, health
 FROM listed_connector
 WHERE team_id = $1
     AND id < $3
@@ -27,7 +28,9 @@ LIMIT $4;
 -- $3 after_name text
 -- $4 after uuid
 -- $5 most bigint
-SELECT *, lower(display_name) AS sort_name
+SELECT id, slug, status, display_name, tags, definition - 'schemas' AS definition, version,
+    published_version, created_by, created_at, updated_at, published_at, endpoint_count, health,
+    lower(display_name) AS sort_name
 FROM listed_connector
 WHERE team_id = $1
     AND (lower(display_name), id) > ($3, $4)

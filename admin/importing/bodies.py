@@ -1,7 +1,7 @@
-"""The schema of a request's body, from an OpenAPI document to a JSON Schema 2020-12 of its own.
+"""The schemas of requests' bodies, from an OpenAPI document to JSON Schemas 2020-12.
 
-What it refers to comes along in `$defs`, once each, so that circles stay circles. An import is never
-stricter than the document: what would be is left out with a warning.
+What they refer to becomes the connector's own, once each, so that circles stay circles. An import is
+never stricter than the document: what would be is left out with a warning.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
+import orjson
+
+from admin.body_schemas import MOST_DEFINITIONS
 from admin.fields import sentence
 from admin.importing.source import Elsewhere, Source, Where
+from gateway.transform.definitions import Definitions
 from gateway.transform.rules import (
-    MOST_SCHEMA_BYTES,
     MOST_SCHEMAS_BYTES,
     RuleFault,
+    check_definition,
     compile_schema,
     pointer,
     size_of,
@@ -27,9 +31,7 @@ _SCHEMAS: Final = frozenset(
     }
 )
 _LISTS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
-_MAPS: Final = frozenset(
-    {"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"}
-)
+_MAPS: Final = frozenset({"definitions", "dependentSchemas", "patternProperties", "properties"})
 _NOT_OF_JSON_SCHEMA: Final = frozenset(
     {
         "discriminator",
@@ -37,6 +39,9 @@ _NOT_OF_JSON_SCHEMA: Final = frozenset(
         "externalDocs",
         "nullable",
         "xml",
+        "$anchor",
+        "$defs",
+        "$dynamicAnchor",
         "$recursiveAnchor",
         "$recursiveRef",
     }
@@ -48,10 +53,9 @@ class _LeftOut(Exception):
 
 
 class _Definition(NamedTuple):
-    """A schema that others refer to: converted, its size in bytes, and the places it refers to."""
+    """A schema that others refer to: converted, and the places it refers to."""
 
     schema: Any
-    size: int
     refers: frozenset[Where]
 
 
@@ -65,15 +69,21 @@ class Bodies:
         self._nodes: dict[Where, Any] = {}
         self._found: dict[Where, _Definition | Exception] = {}
         self._refers: set[Where] = set()
-        self._left = MOST_SCHEMAS_BYTES
+        self._known: dict[str, Any] = {}
+        self._shared = Definitions(self._known)
+        self._units: set[Any] = set()
+        self._total = self._size = 0
+        self._compiled: dict[bytes, RuleFault | None] = {}
+        self.schemas: dict[str, Any] = {}
+        """What the bodies refer to, by name: the connector's schemas."""
 
     def schema(self, node: Any, where: Where) -> Any:
         """The JSON Schema of a body, or None where it is left out with a warning."""
         source = self._source
         try:
-            schema, size = self._whole(node, where)
+            schema, reached = self._with_reached(node, where)
             if not source.faults:
-                compile_schema(schema)
+                self._check(schema, reached)
         except (_LeftOut, RuleFault) as error:
             source.warn(where, f"Bodies are not checked: {sentence(error)}")
             return None
@@ -81,47 +91,60 @@ class Bodies:
             detail = f"Bodies are not checked: part of the schema is elsewhere, at {error}."
             source.warn(where, detail)
             return None
-        self._left -= size
+        self.schemas |= reached
         return schema
 
-    def _whole(self, node: Any, where: Where) -> tuple[Any, int]:
-        """The schema with its `$defs`, which are shared, and its size in bytes."""
-        node, where = self._source.follow(node, where)
-        own, size, refers = self._converted(node, where)
-        defs: dict[str, Any] = {}
+    def _with_reached(self, node: Any, where: Where) -> tuple[Any, dict[str, Any]]:
+        """The schema, and all that it leads to, by name."""
+        own, refers = self._converted(node, where)
+        reached: dict[str, Any] = {}
         waiting, seen = [*refers], set(refers)
         while waiting:
             place = waiting.pop()
             found = self._definition(place)
-            defs[self._names[place]] = found.schema
-            size += found.size
-            if size > MOST_SCHEMA_BYTES:
-                raise _LeftOut(f"a JSON Schema has at most {MOST_SCHEMA_BYTES >> 10} KiB")
+            reached[self._names[place]] = found.schema
             waiting += found.refers - seen
             seen |= found.refers
-        if size > self._left:
-            most = MOST_SCHEMAS_BYTES >> 20
-            raise _LeftOut(f"the schemas of a connector have at most {most} MiB")
-        if not defs:
-            return own, size
-        whole: dict[str, Any] = own if isinstance(own, dict) else {"allOf": [own]}
-        return {**whole, "$defs": {**whole.get("$defs", {}), **dict(sorted(defs.items()))}}, size
+        return own, reached
+
+    def _check(self, schema: Any, reached: dict[str, Any]) -> None:
+        """Raises RuleFault or _LeftOut for what the connector could not have."""
+        self._known |= reached
+        text = orjson.dumps(schema)
+        if text not in self._compiled:
+            try:
+                compile_schema(schema, self._shared)
+                self._compiled[text] = None
+            except RuleFault as fault:
+                self._compiled[text] = fault
+        if (known := self._compiled[text]) is not None:
+            raise known
+        unit = self._shared.unit(schema)
+        total = self._total + (0 if unit.key in self._units else unit.size)
+        after = {**self.schemas, **reached}
+        size = size_of(after) if len(after) > len(self.schemas) else self._size
+        if max(total, size) > MOST_SCHEMAS_BYTES or len(after) > MOST_DEFINITIONS:
+            raise _LeftOut("the connector's schemas would be more than it may have")
+        self._units.add(unit.key)
+        self._total, self._size = total, size
 
     def _definition(self, place: Where) -> _Definition:
         """One that others refer to, as it was found the first time."""
         if place not in self._found:
             try:
-                self._found[place] = self._converted(self._nodes[place], place)
-            except (_LeftOut, Elsewhere) as error:
+                found = self._converted(self._nodes[place], place)
+                check_definition(found.schema)
+                self._found[place] = found
+            except (_LeftOut, RuleFault, Elsewhere) as error:
                 self._found[place] = error
-        if isinstance(found := self._found[place], Exception):
-            raise found
-        return found
+        if isinstance(known := self._found[place], Exception):
+            raise known
+        return known
 
     def _converted(self, node: Any, where: Where) -> _Definition:
         self._refers = set()
         schema = self._schema(node, where)
-        return _Definition(schema, size_of(schema), frozenset(self._refers))
+        return _Definition(schema, frozenset(self._refers))
 
     def _schema(self, node: Any, where: Where) -> Any:
         if isinstance(node, bool):

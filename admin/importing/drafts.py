@@ -18,6 +18,7 @@ from admin import connectors, hosts
 from admin.allowances import Allowance
 from admin.calls import Call
 from admin.fields import Place, Wire, text, texts
+from admin.importing.bodies import Bodies
 from admin.importing.endpoints import Wanted, endpoints_of, servers_of
 from admin.importing.source import Source, Where, read
 from admin.routes import Operation, Resource, Route
@@ -99,7 +100,8 @@ def imported(
     own_headers = {name.lower() for name in auth_config.get("headers", {})}
     wanted = Wanted(given["only_tags"], given["only_paths"])
     named = None if "upstream_base_url" in given else base_url
-    found = endpoints_of(source, named, own_headers, wanted)
+    bodies = Bodies(source)
+    found = endpoints_of(source, bodies, named, own_headers, wanted)
     if not found:
         source.fault(("paths",), "No operation that a connector could serve.")
         source.faults += source.warnings
@@ -114,6 +116,7 @@ def imported(
         "tags": given["tags"],
         "authType": auth_type,
         "authConfig": auth_config,
+        "schemas": bodies.schemas,
     }
     source.check()
     item = connectors.CREATE.load({name: value for name, value in body.items() if value})

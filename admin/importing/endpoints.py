@@ -47,16 +47,20 @@ class Wanted:
 
 
 def endpoints_of(
-    source: Source, base_url: str | None, own_headers: Collection[str], wanted: Wanted
+    source: Source,
+    bodies: Bodies,
+    base_url: str | None,
+    own_headers: Collection[str],
+    wanted: Wanted,
 ) -> list[dict[str, Any]]:
     """The endpoints, loaded. Operations for another server than `base_url` are left out.
 
-    `own_headers` are those that the connector's credentials are in.
+    What their schemas refer to is in `bodies` then; `own_headers` are those that the connector's
+    credentials are in.
     """
     found: list[dict[str, Any]] = []
     names: set[str] = set()
     routes: dict[Any, str] = {}
-    bodies = Bodies(source)
     for path, item, where in _path_items(source):
         for verb, operation, place in _operations(source, item, where):
             source.go_on()

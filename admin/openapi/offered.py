@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -26,8 +26,10 @@ from gateway import yamls
 from gateway.model import EndpointDefinition
 from gateway.problems import KINDS, MEDIA_TYPE, SCHEMA
 from gateway.transform.compiling import definition_of
+from gateway.transform.definitions import alone
 from gateway.transform.routes import Pattern, parse
 
+_SCHEMAS: Final = "#/components/schemas/"
 _PUBLISHED: Final = sql.query("connectors.published")
 _YAML: Final = "application/yaml"
 """RFC 9512; browsers and older programs say text/yaml or application/x-yaml."""
@@ -141,7 +143,7 @@ def described(
 ) -> dict[str, Any]:
     """The document of a connector's row, with the definition and endpoints that callers get."""
     paths: dict[str, dict[str, Any]] = {}
-    schemas: dict[str, Any] = {"Problem": SCHEMA, "Envelope": _ENVELOPE}
+    components = _Components(definition.get("schemas", {}))
     codes: set[str] = set()
     patterns: dict[Any, Pattern] = {}
     for entry in sorted(own, key=lambda entry: (entry["path"], entry["method"])):
@@ -150,7 +152,7 @@ def described(
         pattern = patterns.setdefault(pattern.shape, pattern)
         stated = definition_of(EndpointDefinition, entry)
         mode = stated.response_mode or definition.get("response_mode", "raw")
-        writer = _Writer(entry, stated, pattern, mode, schemas)
+        writer = _Writer(entry, stated, pattern, mode, components)
         paths.setdefault(_template(pattern), {})[entry["method"].lower()] = writer.operation()
         codes |= writer.codes
     info = {
@@ -166,7 +168,7 @@ def described(
         "paths": paths,
         "components": {
             "securitySchemes": _SECURITY,
-            "schemas": schemas,
+            "schemas": components.schemas,
             "responses": {
                 _name(status): _problem(status, group) for status, group in _by_status(codes)
             },
@@ -201,6 +203,64 @@ def _problem(status: int, group: list[str]) -> dict[str, Any]:
     }
 
 
+class _Components:
+    """The schemas of a document: the gateway's own, those of bodies, and what these lead to."""
+
+    def __init__(self, shared: Mapping[str, Any]) -> None:
+        self._shared = shared
+        self._names: dict[str, str] = {}
+        self._waiting: list[str] = []
+        self.schemas: dict[str, Any] = {"Problem": SCHEMA, "Envelope": _ENVELOPE}
+
+    def body(self, name: str, schema: Any) -> dict[str, Any]:
+        """Where the schema of an endpoint's body is, with its own references made to lead there."""
+        if (known := alone(schema)) in self._shared:
+            place = self._place(str(known))
+        else:
+            base = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+            own = schema.get("$defs", {}) if isinstance(schema, dict) else {}
+            place = self._add(self._free(f"{base}.body"), schema, self._shared.keys() - own.keys())
+        while self._waiting:
+            known = self._waiting.pop()
+            self._add(self._names[known], self._shared[known], self._shared.keys())
+        return {"$ref": place}
+
+    def _add(self, name: str, schema: Any, shared: Collection[str]) -> str:
+        place = f"{_SCHEMAS}{name}"
+        self.schemas[name] = self._relocated(schema, place, shared)
+        return place
+
+    def _place(self, known: str) -> str:
+        """Where one of the connector's will be, which comes along when it is first named."""
+        if known not in self._names:
+            self._names[known] = name = self._free(known)
+            self.schemas[name] = {}
+            self._waiting.append(known)
+        return f"{_SCHEMAS}{self._names[known]}"
+
+    def _free(self, base: str) -> str:
+        names = (f"{base}{number or ''}" for number in itertools.count())
+        return next(name for name in names if name not in self.schemas)
+
+    def _relocated(self, schema: Any, root: str, shared: Collection[str]) -> Any:
+        """A JSON Schema for another place: what was its root is there. One with an `$id` may stay."""
+        if isinstance(schema, list):
+            return [self._relocated(part, root, shared) for part in schema]
+        if not isinstance(schema, dict) or "$id" in schema:
+            return schema
+        return {
+            name: self._led(value, root, shared)
+            if _is_pointer(name, value)
+            else self._relocated(value, root, shared)
+            for name, value in schema.items()
+        }
+
+    def _led(self, reference: str, root: str, shared: Collection[str]) -> str:
+        _, _, path = reference.partition("#/$defs/")
+        name, slash, rest = path.partition("/")
+        return f"{self._place(name)}{slash}{rest}" if name in shared else root + reference[1:]
+
+
 class _Writer:
     """Writes the operation object of one endpoint."""
 
@@ -210,13 +270,13 @@ class _Writer:
         stated: EndpointDefinition,
         pattern: Pattern,
         response_mode: str,
-        schemas: dict[str, Any],
+        components: _Components,
     ) -> None:
         self._entry = entry
         self._stated = stated
         self._pattern = pattern
         self._response_mode = response_mode
-        self._schemas = schemas
+        self._components = components
         self.codes = set(_ALWAYS)
         self._takes_body = entry["method"] not in {"GET", "HEAD", "DELETE"} or bool(
             stated.media_types or stated.body_schema is not None
@@ -273,7 +333,7 @@ class _Writer:
         stated = self._stated
         content: dict[str, Any] = {}
         if stated.body_schema is not None:
-            content["schema"] = self._reference(stated.body_schema)
+            content["schema"] = self._components.body(self._entry["name"], stated.body_schema)
         examples = {
             f"example{number}": {"value": example.get("body", example)}
             for number, example in enumerate(stated.examples, 1)
@@ -285,14 +345,6 @@ class _Writer:
             "required": self._checks_body,
             "content": dict.fromkeys(stated.media_types or (usual,), content),
         }
-
-    def _reference(self, schema: Any) -> dict[str, Any]:
-        """Where the schema of the body is, with its own references made to lead there."""
-        base = re.sub(r"[^A-Za-z0-9._-]+", "_", self._entry["name"])
-        names = (f"{base}.body{number or ''}" for number in itertools.count())
-        name = next(name for name in names if name not in self._schemas)
-        self._schemas[name] = _relocated(schema, f"#/components/schemas/{name}")
-        return {"$ref": f"#/components/schemas/{name}"}
 
     def _responses(self) -> dict[str, Any]:
         good: dict[str, Any] = {"description": "What the upstream answers."}
@@ -312,18 +364,6 @@ def _template(pattern: Pattern) -> str:
         for segment in pattern.segments
     ]
     return "/" + "/".join(parts)
-
-
-def _relocated(schema: Any, root: str) -> Any:
-    """A JSON Schema for another place: what was its root is there. One with an `$id` may stay."""
-    if isinstance(schema, list):
-        return [_relocated(part, root) for part in schema]
-    if not isinstance(schema, dict) or "$id" in schema:
-        return schema
-    return {
-        name: root + value[1:] if _is_pointer(name, value) else _relocated(value, root)
-        for name, value in schema.items()
-    }
 
 
 def _is_pointer(name: str, value: Any) -> bool:

@@ -15,7 +15,7 @@ from aiohttp import web
 from marshmallow import ValidationError
 
 import sql
-from admin import connectors, endpoints, keys, plans, publishing, secrets, versions
+from admin import body_schemas, connectors, endpoints, keys, plans, publishing, secrets, versions
 from admin.allowances import Allowance
 from admin.calls import Call, answer, stale
 from admin.problems import rejection
@@ -172,7 +172,7 @@ class _Application:
 
     async def _connector(self, entry: Connector, gone: Collection[tuple[str, str]]) -> None:
         write, slug = self._write, entry.settings["slug"]
-        item = CONNECTOR.load(entry.settings)
+        item = await asyncio.to_thread(CONNECTOR.load, entry.settings)
         own = await asyncio.to_thread(_endpoints, entry)
         there = self._state.declared.connectors.get(slug)
         kept: Mapping[str, str | None] = {} if there is None else there.secrets
@@ -190,7 +190,7 @@ class _Application:
         row = await editable_connector(write, str(before["id"]))
         if row["version"] != before["version"]:
             raise stale()
-        has_changed = await self._endpoints(row, own, gone)
+        has_changed = await self._endpoints({**row, "schemas": item["schemas"]}, own, gone)
         row = await connectors.change(write, row, item)
         if has_changed and row["version"] == before["version"]:
             await write.run(_TOUCH, row["id"])
@@ -214,6 +214,7 @@ class _Application:
             if name not in names and (row["slug"], name) not in gone
         ]
         endpoints.check_routes(own, kept, "/endpoints")
+        await asyncio.to_thread(body_schemas.check, own, kept, row, "/endpoints")
         if len(own) + len(kept) > endpoints.MOST_ENDPOINTS:
             detail = f"A connector has at most {endpoints.MOST_ENDPOINTS} endpoints."
             raise fault("/endpoints", detail)

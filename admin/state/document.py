@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from admin import connectors, endpoints, hosts, keys, plans, secrets
+from admin import body_schemas, connectors, endpoints, hosts, keys, plans, secrets
 from admin.auth_config import SCHEMAS as AUTH
 from admin.differences import is_same
 from admin.fields import Instant, Pairs, Switch, Wire, count, matches, text, texts
@@ -239,6 +239,7 @@ def _wanted(item: Mapping[str, Any], place: str) -> Connector:
     own = {endpoint["name"]: ENDPOINT.settings(endpoint) for endpoint in item["endpoints"]}
     try:
         endpoints.check_routes(item["endpoints"], (), f"{place}/endpoints")
+        body_schemas.check(item["endpoints"], (), item, f"{place}/endpoints")
     except Rejected as rejected:
         raise Rejected("validation_failed", rejected.detail, errors=rejected.errors) from None
     used = secrets.names_of(item, item["endpoints"])

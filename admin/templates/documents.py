@@ -14,7 +14,7 @@ from typing import Any, Final
 from marshmallow import ValidationError
 
 import templates
-from admin import connectors, endpoints, secrets
+from admin import body_schemas, connectors, endpoints, secrets
 from admin.problems import faults as faults_in
 from admin.shapes import OBJECT, TEXT, record, several
 from admin.templates import variables
@@ -94,6 +94,7 @@ def _connector_faults(document: Mapping[str, Any]) -> Iterator[Fault]:
     try:
         item = connectors.CREATE.load(filled(document, given))
         endpoints.check_routes(item["endpoints"], (), "/endpoints")
+        body_schemas.check(item["endpoints"], (), item, "/endpoints")
     except ValidationError as error:
         for fault in faults_in(error.messages):
             yield Fault(_place(document, fault.pointer), fault.detail)

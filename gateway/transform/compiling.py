@@ -20,6 +20,7 @@ from gateway.model import (
 )
 from gateway.secrets.files import Stamp
 from gateway.transform import rules as rule_book
+from gateway.transform.definitions import NONE, Definitions
 from gateway.transform.field_map import compile_field_map
 from gateway.transform.request import compile_mapping
 from gateway.transform.routes import Router, parse
@@ -43,12 +44,16 @@ def definition_of(cls: type[T], stored: Mapping[str, Any]) -> T:
 
 
 def compile_rules(
-    definition: EndpointDefinition, schemas: dict[bytes, rule_book.Schema] | None = None
+    definition: EndpointDefinition,
+    schemas: dict[bytes, rule_book.Schema] | None = None,
+    shared: Definitions = NONE,
 ) -> Rules:
     """The rules of an endpoint; RuleFault when one does not compile.
 
-    A schema is compiled when it is first used; one of `schemas`, by its text, is used again.
+    A schema is compiled when it is first used; one of `schemas`, by its text, is used again. It may
+    refer to the connector's, which are `shared`.
     """
+    known = {} if schemas is None else schemas
     schema, pattern, words = (
         definition.body_schema,
         definition.body_pattern,
@@ -57,7 +62,7 @@ def compile_rules(
     return Rules(
         required_headers=tuple(name.lower() for name in definition.required_headers),
         media_types=frozenset(name.lower() for name in definition.media_types),
-        schema=None if schema is None else rule_book.shared_schema(schema, schemas),
+        schema=None if schema is None else rule_book.shared_schema(schema, known, shared),
         pattern=None if pattern is None else rule_book.compile_pattern(pattern),
         words=rule_book.compile_words(words) if words else None,
     )
@@ -79,6 +84,7 @@ def compile_connector(
     base = urlsplit(definition.upstream_base_url)
     endpoints: list[Endpoint] = []
     schemas: dict[bytes, rule_book.Schema] = {}
+    shared = Definitions(definition.schemas)
     for entry in snapshot["endpoints"]:
         own = definition_of(EndpointDefinition, entry["definition"])
         timeout = own.timeout if own.timeout is not None else definition.default_timeout
@@ -92,7 +98,7 @@ def compile_connector(
                 method=entry["method"],
                 path=entry["path"],
                 definition=own,
-                rules=compile_rules(own, schemas),
+                rules=compile_rules(own, schemas, shared),
                 timeout_s=timeout / 1000,
                 idle_timeout_s=idle / 1000,
                 streaming=_first(own.streaming_enabled, definition.streaming_enabled),

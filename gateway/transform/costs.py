@@ -17,7 +17,7 @@ _MOST_STEPS: Final = 10_000
 """How many pairs of a schema and a depth are looked at; working out the bound is work, too."""
 _ONE: Final = ("not", "if", "then", "else")
 _LISTS: Final = ("allOf", "anyOf", "oneOf")
-_REFERENCES: Final = ("$ref", "$dynamicRef")
+REFERENCES: Final = ("$ref", "$dynamicRef")
 _OF_MEMBERS: Final = ("propertyNames", "unevaluatedProperties")
 _OF_ITEMS: Final = ("contains", "unevaluatedItems")
 _UNEVALUATED: Final = frozenset({"unevaluatedItems", "unevaluatedProperties"})
@@ -61,7 +61,7 @@ class Cost:
 
     def _beside(self, node: Mapping[str, Any]) -> Iterator[Any]:
         """The schemas that apply to the very place that this one applies to."""
-        for name in _REFERENCES:
+        for name in REFERENCES:
             if isinstance(reference := node.get(name), str):
                 yield self._target(reference)
         yield from (node[name] for name in _ONE if name in node)

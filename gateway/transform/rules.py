@@ -13,20 +13,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jsonschema_rs
 import orjson
 import re2
 
 from gateway.problems import Fault, Rejected, quoted
-from gateway.transform.costs import TOO_MUCH, Cost, depth_of, nodes
+from gateway.transform.costs import REFERENCES, TOO_MUCH, Cost, depth_of, nodes
+from gateway.transform.definitions import NONE, Definitions, alone, fault
 from gateway.transform.readings import Reading, readings
 
 _NO_FIELDS: Final[Mapping[str, str]] = MappingProxyType({})
 MOST_SCHEMA_BYTES: Final = 256 << 10
-MOST_SCHEMAS_BYTES: Final = 1 << 20
-"""How many bytes of schemas a connector may have in all."""
+MOST_SCHEMAS_BYTES: Final = 2 << 20
+"""How many bytes of schemas a connector may have in all, each with what it refers to."""
 MOST_SCHEMA_DEPTH: Final = 100
 MOST_PATTERNS: Final = 500
 """How many patterns a schema may have."""
@@ -62,10 +63,14 @@ class Costly(Exception):
 
 
 class Schema:
-    """A JSON Schema 2020-12 document; compiled when it is first used."""
+    """A JSON Schema 2020-12 document; compiled when it is first used.
 
-    def __init__(self, document: Any) -> None:
+    `document` has all that it refers to, once it is prepared.
+    """
+
+    def __init__(self, document: Any, shared: Definitions = NONE) -> None:
         self.document = document
+        self._shared = shared
         self._cost = Cost(document)
         self._validator: Any = None
         self._each = TOO_MUCH
@@ -80,11 +85,15 @@ class Schema:
     def prepare(self) -> None:
         """Compile it, and work out what a check costs that does not depend on a body."""
         try:
-            self._validator = _validator(self.document)
-        except RuleFault as fault:
-            self.fault = fault
+            document = self._shared.whole(self.document)
+            validator = _validator(document, alone(self.document), self._shared)
+        except ValueError as fault:
+            self.fault = fault if isinstance(fault, RuleFault) else RuleFault(str(fault))
+            return
+        self.document, self._cost = document, Cost(document)
         if self._depth:
             self._each = self._cost.of(self._depth, 1)
+        self._validator = validator  # the last: from now on other threads use what is above
 
     def is_valid(self, document: Any) -> bool:
         """True for a document that keeps to the schema. For documents of our own."""
@@ -100,11 +109,11 @@ class Schema:
         Raises Costly for what would take longer than a caller may hold up others; `patience` is how
         many times as long it may take. Where even that is not enough, no places are told.
         """
+        if not self.is_prepared:
+            self.prepare()
         if patience == 1 and len(body) > _MOST_BYTES_ON_LOOP:
             raise Costly
         document = _parsed(body)
-        if not self.is_prepared:
-            self.prepare()
         if self.fault is not None:
             detail = f"The endpoint's JSON Schema can't be used: {self.fault}."
             raise Rejected("validation_failed", detail, errors=[Fault("", detail)])
@@ -153,17 +162,71 @@ class Schema:
         return []
 
 
-def compile_schema(document: Any) -> Schema:
+class _Member:
+    """One of several schemas that are compiled as the members of an object."""
+
+    def __init__(self, together: Any, name: str) -> None:
+        self._together = together
+        self._name = name
+
+    def is_valid(self, document: Any) -> bool:
+        return bool(self._together.is_valid({self._name: document}))
+
+    def iter_errors(self, document: Any) -> Iterator[_Error]:
+        for error in self._together.iter_errors({self._name: document}):
+            yield _Error(error.instance_path[1:], error.message)
+
+
+class _Error(NamedTuple):
+    instance_path: Sequence[str | int]
+    message: str
+
+
+def compile_schema(document: Any, shared: Definitions = NONE) -> Schema:
     """A JSON Schema 2020-12 document that is within bounds and compiles. Raises RuleFault."""
-    schema = Schema(document)
+    schema = Schema(document, shared)
     schema.prepare()
     if schema.fault is not None:
         raise schema.fault
     return schema
 
 
-def _validator(document: Any) -> Any:
+def check_definition(document: Any) -> None:
+    """Raises RuleFault for what can't be a definition. What it refers to need not be there yet."""
     _check_bounds(document)
+    if (why := fault(document)) is not None:
+        raise RuleFault(why)
+    check_form(document)
+
+
+def check_form(document: Any) -> None:
+    """Raises RuleFault for what is no JSON Schema. What it refers to need not be there yet."""
+    try:
+        jsonschema_rs.meta.validate(document)
+    except ValueError as error:
+        raise RuleFault(str(error).splitlines()[0]) from error
+
+
+def _validator(document: Any, name: str | None, shared: Definitions) -> Any:
+    """What checks bodies against a schema, or against nothing but the definition of a name.
+
+    Definitions that lead to each other are compiled once for all of them.
+    """
+    if name is None or "$defs" not in document:
+        _check_bounds(document)
+        _check_branches(document)
+        return _compiled(document)
+    _check_branches(document)
+    names = frozenset(document["$defs"])
+    if names not in shared.compiled:
+        members = {each: {"$ref": f"#/$defs/{each}"} for each in names}
+        together = {"properties": members, "$defs": document["$defs"]}
+        _check_bounds(together)
+        shared.compiled[names] = _compiled(together)
+    return _Member(shared.compiled[names], name)
+
+
+def _compiled(document: Any) -> Any:
     try:
         return jsonschema_rs.Draft202012Validator(
             document,
@@ -174,10 +237,11 @@ def _validator(document: Any) -> Any:
         raise RuleFault(str(error).splitlines()[0]) from error
 
 
-def shared_schema(document: Any, schemas: dict[bytes, Schema] | None) -> Schema:
+def shared_schema(
+    document: Any, schemas: dict[bytes, Schema], shared: Definitions = NONE
+) -> Schema:
     """The schema, perhaps one that is there already; it compiles when it is first used."""
-    schema = Schema(document)
-    return schema if schemas is None else schemas.setdefault(orjson.dumps(document), schema)
+    return schemas.setdefault(orjson.dumps(document), Schema(document, shared))
 
 
 def _check_bounds(document: Any) -> None:
@@ -190,13 +254,16 @@ def _check_bounds(document: Any) -> None:
         raise RuleFault(f"a JSON Schema has at most {MOST_SCHEMA_BYTES >> 10} KiB")
     patterns = 0
     for node in nodes(document):
-        for name in ("$ref", "$dynamicRef"):
+        for name in REFERENCES:
             if isinstance(value := node.get(name), str) and not value.startswith("#"):
                 raise RuleFault(f"$ref {quoted(value)} leads out of the schema")
         patterns += isinstance(node.get("pattern"), str)
         patterns += len(found) if isinstance(found := node.get("patternProperties"), dict) else 0
     if patterns > MOST_PATTERNS:
         raise RuleFault(f"a JSON Schema has at most {MOST_PATTERNS} patterns")
+
+
+def _check_branches(document: Any) -> None:
     if Cost(document).of(0, 1) > MOST_BRANCHES:
         raise RuleFault(f"a value would be compared with more than {MOST_BRANCHES} schemas")
 

@@ -345,9 +345,12 @@ async def test_list_is_searched_and_narrowed(admin: User, make_connector: Make) 
     assert await slugs("?status=archived") == ["gamma"]
 
 
-async def test_members_of_a_list_are_what_they_are_alone(admin: User, make_connector: Make) -> None:
+async def test_members_of_a_list_are_what_they_are_alone_without_their_schemas(
+    admin: User, make_connector: Make
+) -> None:
     made = await make_connector()
 
+    del made["schemas"]
     assert (await admin.get("/connectors")).json["items"] == [made]
 
 

@@ -104,3 +104,19 @@ def test_size_that_a_connector_is_said_to_have_is_nearly_that(count: int, defini
     grown = (tracemalloc.get_traced_memory()[0] - before) / len(made)
 
     assert grown / 2 < compiled_bytes(frozen) < 4 * grown
+
+
+def test_size_of_a_connector_has_what_each_of_its_schemas_leads_to() -> None:
+    large = {"Large": {"description": "x" * 10_000}}
+    entries = [
+        endpoint(
+            "POST", f"/n{at}", body_schema={"items": {"$ref": "#/$defs/Large"}, "title": title}
+        )
+        for at, title in enumerate("aab")
+    ]
+    frozen = snapshot(URL, entries)
+    alone = compiled_bytes(frozen)
+    frozen["definition"]["schemas"] = large
+
+    assert compiled_bytes(frozen) - alone > 2 * 24 * 10_000
+    assert compiled_bytes(frozen) - alone < 3 * 24 * 10_000

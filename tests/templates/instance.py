@@ -17,7 +17,7 @@ from tests.templates.mock import Call
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 FREE = {"set_headers", "add_headers", "upstream_query_params", "default_query_params"}
-FREE |= {"error_mapping", "body_schema", "examples", "field_map", "headers"}
+FREE |= {"error_mapping", "body_schema", "examples", "field_map", "headers", "schemas"}
 """What holds somebody else's names, which are not ours to convert."""
 
 

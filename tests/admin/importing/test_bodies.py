@@ -23,7 +23,10 @@ def converted(schema: Any, version: str = "3.0.3") -> tuple[Any, Source]:
     source = Source(
         {"openapi": version, "components": {"schemas": SCHEMAS}, "v": {"type": "string"}}
     )
-    return Bodies(source).schema(schema, ("s",)), source
+    bodies = Bodies(source)
+    made = bodies.schema(schema, ("s",))
+    whole = {**made, "$defs": bodies.schemas} if bodies.schemas else made
+    return whole, source
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from admin.endpoints import MOST_ENDPOINTS
+from admin.importing.bodies import Bodies
 from admin.importing.endpoints import Wanted, endpoints_of, pattern_of, servers_of
 from admin.importing.source import Source
 from gateway.transform.routes import PatternFault
@@ -16,7 +17,7 @@ def made(
     paths: dict[str, Any], base_url: str | None = None, wanted: Wanted | None = None, **more: Any
 ) -> tuple[list[dict[str, Any]], Source]:
     source = Source({"openapi": "3.1.0", "paths": paths, **more})
-    found = endpoints_of(source, base_url, {"x-own"}, wanted or Wanted((), ()))
+    found = endpoints_of(source, Bodies(source), base_url, {"x-own"}, wanted or Wanted((), ()))
     return found, source
 
 

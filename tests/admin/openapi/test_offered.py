@@ -140,3 +140,29 @@ async def test_published_connector_shows_what_callers_get(admin: User) -> None:
     assert found["info"]["version"] == "2"
     assert "/files/{path}" in found["paths"]
     assert "/off" not in found["paths"]
+
+
+async def test_schemas_of_the_connector_are_components_once_each(admin: User) -> None:
+    pet, problem = {"$ref": "#/$defs/Pet"}, {"$ref": "#/$defs/Problem"}
+    schemas = {
+        "Pet": {"properties": {"next": pet, "fault": problem}},
+        "Problem": {"type": "string"},
+        "Unused": {},
+    }
+    routes = {"method": "POST"}
+    own = [
+        {"name": "a", "path": "/a", "bodySchema": pet, **routes},
+        {"name": "b", "path": "/b", "bodySchema": {"items": pet}, **routes},
+    ]
+    base_url = "https://maps.example.com"
+    body = {"slug": "maps", "upstreamBaseUrl": base_url, "schemas": schemas, "endpoints": own}
+    assert (await admin.post("/connectors", body)).status == 201
+    found = await document(admin)
+    components = found["components"]["schemas"]
+    schema = found["paths"]["/a"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+
+    schemathesis.openapi.from_dict(found)
+    assert components.keys() == {"Problem", "Envelope", "Pet", "Problem1", "b.body"}
+    assert schema == {"$ref": "#/components/schemas/Pet"}
+    assert components["b.body"] == {"items": schema}
+    assert components["Pet"]["properties"]["fault"] == {"$ref": "#/components/schemas/Problem1"}
