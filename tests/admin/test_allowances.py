@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from admin.allowances import Allowance
 from admin.calls import Call
+from admin.control import Control
+from admin.explain import explanations
+from admin.state import applying
 from gateway.clock import SystemClock
 from gateway.limits.contract import Concurrency, Limits
 from gateway.limits.memory import MemoryLimits
 from gateway.problems import Rejected
+from tests.admin.client import User
 
 PROBES = Allowance("probes", 3, 2)
 
@@ -64,3 +68,29 @@ async def test_place_comes_back_when_the_work_fails() -> None:
         async with PROBES.take(call_of("red", limits)):
             raise ZeroDivisionError
     assert await free(limits, "red") == PROBES.at_once
+
+
+@pytest.mark.parametrize(
+    ("allowed", "path", "body"),
+    [
+        (applying.ALLOWED, "/config/apply?dryRun=true", {}),
+        (
+            explanations.ALLOWED,
+            "/explain",
+            {"connector": "x", "path": "/", "caller": {"user": "a"}},
+        ),
+    ],
+    ids=["apply", "explain"],
+)
+async def test_team_that_is_at_its_bound_is_refused_and_no_other(
+    allowed: Allowance, path: str, body: Any, admin: User, stranger: User, control: Control
+) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(allowed.at_once):
+            await stack.enter_async_context(allowed.take(call_of("red", control.limits)))
+        refused = await admin.post(path, body)
+        other = await stranger.post(path, body)
+    again = await admin.post(path, body)
+
+    assert (refused.status, refused.json["code"]) == (429, "too_many_concurrent")
+    assert (other.status, again.status) == (200, 200), (other.text, again.text)

@@ -10,54 +10,19 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.costly_schemas import RECURSIVE, ladder, nested
 from tests.dataplane import Gateway, endpoint
 from tests.loopback import Upstream
 from tests.loopwatch import watching
 
 Start = Callable[..., Awaitable[Gateway]]
-NODE = {"$ref": "#/$defs/n"}
-RECURSIVE = {
-    **NODE,
-    "$defs": {
-        "n": {
-            "anyOf": [
-                {"type": "array", "items": NODE},
-                {
-                    "type": "array",
-                    "prefixItems": [NODE],
-                    "items": NODE,
-                    "contains": {"type": "string"},
-                },
-                {"type": "integer"},
-            ]
-        }
-    },
-}
-"""Each level of a body is checked twice as often as the one above."""
-STEPS = 40
-LADDER = {
-    "$ref": "#/$defs/n0",
-    "$defs": {
-        **{
-            f"n{at}": {"oneOf": [{"items": {"$ref": f"#/$defs/n{at + 1}"}}, *more]}
-            for at in range(STEPS)
-            for more in [[{"minItems": 1, "items": {"$ref": f"#/$defs/n{at + 1}"}}]]
-        },
-        f"n{STEPS}": {"type": "integer"},
-    },
-}
-"""The same without a circle."""
 MIXED = {
     "$dynamicAnchor": "n",
     "if": {"items": {"$dynamicRef": "#n"}},
     "then": {"not": {"items": {"$dynamicRef": "#n"}}},
     "else": {"allOf": [{"items": {"$ref": "#n"}}, {"contains": {"$ref": "#"}}]},
 }
-SCHEMAS = {"recursive": RECURSIVE, "ladder": LADDER, "mixed": MIXED}
-
-
-def nested(levels: int) -> bytes:
-    return b"[" * levels + b'"x"' + b"]" * levels
+SCHEMAS = {"recursive": RECURSIVE, "ladder": ladder(40), "mixed": MIXED}
 
 
 async def two_teams(gateway: Start, upstream: Upstream, **rules: Any) -> tuple[Gateway, str, str]:

@@ -11,23 +11,12 @@ import pytest
 from gateway.problems import Rejected
 from gateway.transform.costly_checks import Apart
 from gateway.transform.rules import Schema, compile_schema
+from tests.costly_schemas import ladder, nested
 
 PERSON = compile_schema({"type": "object", "properties": {"name": {"type": "string"}}})
 STEPS = 60
-ENDLESS = Schema(
-    {
-        "$ref": "#/$defs/n0",
-        "$defs": {
-            **{
-                f"n{at}": {"oneOf": [{"items": {"$ref": f"#/$defs/n{at + 1}"}}, *more]}
-                for at in range(STEPS)
-                for more in [[{"minItems": 1, "items": {"$ref": f"#/$defs/n{at + 1}"}}]]
-            },
-            f"n{STEPS}": {"type": "integer"},
-        },
-    }
-)
-DEEP = b"[" * STEPS + b'"x"' + b"]" * STEPS
+ENDLESS = Schema(ladder(STEPS))
+DEEP = nested(STEPS)
 
 
 async def refusal(checks: Apart, schema: Schema, body: bytes, team: str = "red") -> Rejected:
