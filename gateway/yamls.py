@@ -53,10 +53,20 @@ def parse(text: str) -> Any:
 
 
 class _Dumper(_DUMPER):  # type: ignore[misc] # which of the two is known when it runs
-    """Repeats what is in a document twice, as JSON would."""
+    """Repeats what is in a document twice, as JSON would, and quotes texts that read like other values."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def represent_str(self, data: str) -> Any:
+        """PyYAML knows the values of YAML 1.1 alone: to it `0E0` is a text."""
+        node = super().represent_str(data)
+        if not isinstance(_resolved(data), str):
+            node.style = "'"
+        return node
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def render(document: Any) -> str:

@@ -95,6 +95,7 @@ ELSEWHERE: Final = {
     "endpoints.all": "of one connector, when it is published",
     "health.checkable": "of the checker",
     "health.standings": "of the checker",
+    "secrets.drafted": "of one connector",
     "state.connectors": "an export is of everything",
     "state.endpoints": "an export is of everything",
     "state.keys": "an export is of everything",

@@ -39,7 +39,8 @@ def gateway_to_loopback(folder: Path) -> Iterator[Gateway]:
     """A gateway process whose connectors may be on loopback; it has to end well."""
     own = Path(tempfile.mkdtemp(dir=folder))
     own.chmod(0o711)
-    gateway = Gateway(own, "upstream: {allow_networks: [127.0.0.0/8]}\n")
+    settings = "upstream: {allow_networks: [127.0.0.0/8]}\nadmin: {failures_per_minute: 0}\n"
+    gateway = Gateway(own, settings)
     try:
         gateway.start()
         yield gateway

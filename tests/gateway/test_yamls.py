@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.yamls import MOST_REPEATED, MOST_VALUES, NotYaml, line, parse, render
@@ -101,6 +101,8 @@ def test_document_that_is_large_by_itself_ends_at_a_bound() -> None:
 
 
 @given(DOCUMENTS)
+@example("0E0")
+@example({"1e5": "0o17"})
 def test_what_is_written_is_read_again(document: Any) -> None:
     assert parse(render(document)) == document
 

@@ -26,6 +26,7 @@ RICH: dict[str, Any] = {
     "category": "maps",
     "tags": ["A tag", "b"],
     "documentationUrl": "http://docs.example.com/",
+    "schemas": {"Point": {"type": "object", "required": ["x"]}},
     "upstreamBaseUrl": "https://api.example.com:8443/v2",
     "allowedHosts": ["api.example.com", "*.api.example.com"],
     "targets": [{"url": "https://eu.api.example.com", "weight": 3, "priority": 1}],
@@ -81,7 +82,7 @@ RICH: dict[str, Any] = {
         {"name": "empty body", "method": "POST", "path": "/s", "bodyTransform": "static",
          "upstreamStaticBody": ""},
         {"name": "any", "method": "POST", "path": "/t", "bodySchema": False},
-        {"name": "cached", "method": "GET", "path": "/", "cacheTtl": 5},
+        {"name": "cached", "method": "GET", "path": "/", "cacheTtl": 5, "encodedSlashes": "allow"},
     ],
 }  # fmt: skip
 
