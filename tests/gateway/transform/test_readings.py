@@ -95,7 +95,11 @@ def test_other_words_pass(content_type: str, body: bytes) -> None:
         (of("text/plain; charset=utf-7"), b"+AEQ-ROP", "unsupported_media_type"),
         (of("text/plain; charset=cp037"), b"x", "unsupported_media_type"),
         (of("text/plain; charset=iso-8859-1"), b"x", "unsupported_media_type"),
-        (of(JSON, **{"content-encoding": "gzip"}), gzip.compress(b"{}"), "unsupported_media_type"),
+        (
+            of(JSON, **{"content-encoding": "gzip"}),
+            gzip.compress(b"{}", mtime=0),
+            "unsupported_media_type",
+        ),
         (of(JSON, **{"content-encoding": "br"}), b"{}", "unsupported_media_type"),
         (of(JSON), '{"q": "DROP"}'.encode("utf-16-le"), "bad_request"),
         (of("text/plain"), "DROP".encode("utf-16-be"), "bad_request"),
