@@ -25,7 +25,7 @@ _RESET: Final = 205
 _UPGRADE_REQUIRED: Final = 426
 _UPGRADE: Final = b"Connection: Upgrade\r\n"
 _OURS: Final = HOP_BY_HOP | {b"content-length"}
-_HAS_OURS: Final = re.compile(rb"(?:\A|\n)(?:%b):" % b"|".join(sorted(_OURS))).search
+_HAS_OURS: Final = re.compile(rb"\n(?:%b):" % b"|".join(sorted(_OURS))).search
 _CLOSE: Final = b"Connection: close\r\n"
 _FIELD: Final = b": ".join
 _LINES: Final = b"\r\n".join
@@ -75,13 +75,13 @@ def head(response: Response, date: bytes, framing: bytes, *, close: bool) -> byt
     say of it is left out (RFC 9110 7.6.1). A 426 says what to upgrade to (RFC 9110 15.5.22).
     """
     fields = _LINES([*map(_FIELD, response.headers), b""])
-    lower = fields.lower()
+    lower = b"\n" + fields.lower()
     if _HAS_OURS(lower):
         fields = _LINES([*map(_FIELD, _end_to_end(response)), b""])
-        lower = fields.lower()
-        if b"\nupgrade:" in b"\n" + lower:
+        lower = b"\n" + fields.lower()
+        if b"\nupgrade:" in lower:
             framing += _UPGRADE
-    dated = lower.startswith(b"date:") or b"\ndate:" in lower
+    dated = b"\ndate:" in lower
     return b"".join(
         (
             status_line(response.status),
