@@ -26,11 +26,14 @@ _MOST_QUARTERS: Final = 512
 class Counts:
     """What was used of one quota, by quarters of an hour of Unix time."""
 
-    __slots__ = ("_quarters", "_totals")
+    __slots__ = ("_before", "_quarters", "_totals", "_window")
 
     def __init__(self) -> None:
         self._quarters = array("q")
         self._totals = array("q")
+        self._window: Window | None = None
+        """The period that was asked for last, as long as what was counted before it does not change."""
+        self._before = 0
 
     @property
     def newest(self) -> int:
@@ -39,9 +42,14 @@ class Counts:
 
     def add(self, amount: int, at: float) -> None:
         """Count more at a moment, or less, but never less than nothing."""
-        if len(self._quarters) > _MOST_QUARTERS:
-            self._fold(at)
         quarters, totals = self._quarters, self._totals
+        if quarters and amount > 0 and 0 <= at - quarters[-1] < _QUARTER_S:
+            totals[-1] += amount
+            return
+        self._window = None
+        if len(quarters) > _MOST_QUARTERS:
+            self._fold(at)
+            quarters, totals = self._quarters, self._totals
         quarter = int(at // _QUARTER_S) * _QUARTER_S
         if not quarters or quarters[-1] < quarter:
             quarters.append(quarter)
@@ -61,12 +69,18 @@ class Counts:
         not begin a period anew.
         """
         quarters, totals = self._quarters, self._totals
+        if window is self._window:
+            return totals[-1] - self._before
         if not quarters or quarters[-1] < window.begins:
             return 0
         ends = window.ends + _SET_BACK_S
-        last = len(quarters) if quarters[-1] < ends else bisect_left(quarters, ends)
         first = bisect_left(quarters, window.begins)
-        return totals[last - 1] - (totals[first - 1] if first else 0) if first < last else 0
+        before = totals[first - 1] if first else 0
+        if quarters[-1] < ends:
+            self._window, self._before = window, before
+            return totals[-1] - before
+        last = bisect_left(quarters, ends)
+        return totals[last - 1] - before if first < last else 0
 
     def _fold(self, now: float) -> None:
         """Forget what is older than any period, and make one number of what lies amid a month."""

@@ -27,7 +27,7 @@ class Taken(NamedTuple):
 
     def under(self, rate: Rate) -> Taken:
         """The same under the limit of today: nobody waits longer than that makes them wait."""
-        if rate == self.rate:
+        if rate is self.rate or rate == self.rate:
             return self
         requests = self.requests
         if self.beyond:
@@ -41,11 +41,15 @@ class Taken(NamedTuple):
         rate = self.rate
         return max(self.requests * rate.window_s / rate.limit - (now - self.at), 0.0)
 
+    def until(self, worked_off_s: float, now: float) -> Taken:
+        """With so much more taken now that it is worked off in so many seconds."""
+        rate = self.rate
+        return Taken(rate, now, worked_off_s * rate.limit / rate.window_s, self.beyond, self.since)
+
     def further(self, amount: int, now: float) -> Taken:
         """With more taken now."""
         rate = self.rate
-        left = self.ahead_s(now) * rate.limit / rate.window_s
-        return Taken(rate, now, left + amount, self.beyond, self.since)
+        return self.until(self.ahead_s(now) + amount * rate.window_s / rate.limit, now)
 
 
 def never(rate: Rate, now: float) -> Taken:

@@ -151,7 +151,7 @@ class MemoryLimits:
         for standing in standings:
             limit = standing.limit
             if isinstance(limit, Rate):
-                self._rates[limit.key] = self._taken(limit, now).further(amount, now)
+                self._rates[limit.key] = self._taken(limit, now).until(standing.reset_s, now)
                 self._rates.move_to_end(limit.key)
                 self._decided += 1
                 if self._decided % _FORGET_EVERY == 0:
