@@ -45,7 +45,9 @@ class Owed(IntEnum):
     COUNTED = 2
     CHUNKED = 3
     ALL = 4
-    """Whatever it says until it ends the connection."""
+    """A body that ends with the connection: TLS says that it does, or it was cut (RFC 9112 9.8)."""
+    TUNNEL = 5
+    """Whatever it says until the connection ends, however that is."""
 
 
 class UpstreamProtocol(asyncio.Protocol):
@@ -75,8 +77,6 @@ class UpstreamProtocol(asyncio.Protocol):
     is_complete = True
     """True when all that was owed is here."""
     is_open = False
-    was_truncated = False
-    """True when a TLS connection ended without the close_notify that proves its end (RFC 8446 6.1)."""
     writing_paused = False
     transport: asyncio.Transport
 
@@ -124,15 +124,13 @@ class UpstreamProtocol(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The upstream says nothing more: some bodies end so."""
-        self.was_truncated = self._tls is not None and not _is_closed(self._tls)
-        if self._owed is Owed.ALL:
+        if self._owed is Owed.TUNNEL or (self._owed is Owed.ALL and _is_end(self._tls)):
             self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over, with an error when it was reset."""
         self.is_open = False
-        if exc is None and self._owed is Owed.ALL and self._tls is not None:
-            self.was_truncated = True
+        if exc is None and self._owed is Owed.TUNNEL:
             self._end()
         self.fail(Broken("the connection was reset" if exc else "the connection was closed"))
         self._make_room()
@@ -299,7 +297,7 @@ class UpstreamProtocol(asyncio.Protocol):
         """Find out how the body ends (RFC 9112 6.3)."""
         self.length = declared_length(message)
         if message.code == _SWITCHED:
-            self._owed = Owed.ALL
+            self._owed = Owed.TUNNEL
         elif self._is_head or has_no_body("", message.code) or self.length == 0:
             self._end()
         elif message.chunked:
@@ -310,7 +308,7 @@ class UpstreamProtocol(asyncio.Protocol):
             self._left = self.length
         else:
             self._owed = Owed.ALL
-        self._may_follow = not message.should_close and self._owed is not Owed.ALL
+        self._may_follow = not message.should_close and self._owed < Owed.ALL
 
     def _take_body(self, data: bytes) -> bytes:
         """Take of these bytes what is the body's; the rest is behind its end."""
@@ -371,9 +369,9 @@ def _is_interim(status: int) -> bool:
     return 100 <= status < 200 and status != _SWITCHED
 
 
-def _is_closed(tls: ssl.SSLObject) -> bool:
-    """True when the peer has ended TLS, and not only TCP."""
+def _is_end(tls: ssl.SSLObject | None) -> bool:
+    """True when the peer has ended TLS with close_notify (RFC 8446 6.1), and not only TCP below it."""
     try:
-        return not tls.read(1)
+        return tls is None or not tls.read(1)
     except ssl.SSLError:
         return False

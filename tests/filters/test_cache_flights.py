@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,8 +13,10 @@ from filters.cache import Cache, Options
 from gateway.exchange import Exchange, Response
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
-from tests.dataplane import Gateway, connector, endpoint, exchange
+from tests.certificates import self_signed
+from tests.dataplane import LOOPBACK, Gateway, connector, endpoint, exchange
 from tests.loopback import Call, Fields, Upstream
+from tests.tls import TlsServer
 
 AT = connector("http://up", endpoint("GET"), endpoint("DELETE"))
 FRESH = ("Cache-Control", "max-age=60")
@@ -237,3 +240,18 @@ async def test_large_answer_streams_and_small_ones_are_shared_by_callers(
     assert large.result().body == bytes(500_000)
     assert large.result().field("cache-status") == "service-gateway; fwd=miss; fwd-status=200"
     assert sorted(call.target for call in upstream.calls) == ["/large", "/s"]
+
+
+async def test_answer_that_tls_cuts_is_not_kept(gateway: Start, tmp_path: Path) -> None:
+    raw = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\r\nabc"
+    with TlsServer(self_signed(tmp_path), raw) as server:
+        trusting = {"allow_networks": list(LOOPBACK), "ca_file": server.certificate}
+        running = await gateway(PIPELINE, upstream=trusting)
+        await running.rows.connector(server.url, endpoint("GET", "/:rest*", cache_ttl=60))
+        key = await running.rows.key()
+        answers = [await running.call(key=key) for _ in range(2)]
+        records = await running.records(2)
+
+    assert [(answer.status, answer.code) for answer in answers] == [(502, "upstream_invalid")] * 2
+    assert [(r["error_code"], r["cached"]) for r in records] == [("upstream_invalid", False)] * 2
+    assert server.asked == 2

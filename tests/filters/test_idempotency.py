@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -17,7 +18,9 @@ from gateway.pipeline import plan
 from gateway.problems import Rejected
 from gateway.runtime import Runtime
 from gateway.transform.compiling import compile_connector
+from tests.certificates import self_signed
 from tests.dataplane import (
+    LOOPBACK,
     Gateway,
     assert_honest,
     caller,
@@ -28,6 +31,7 @@ from tests.dataplane import (
     snapshot,
 )
 from tests.loopback import Call, Upstream
+from tests.tls import TlsServer
 
 AT = connector("http://up", *(endpoint(m) for m in ("GET", "POST", "PUT", "PATCH", "DELETE")))
 STREAMING = connector("http://up", endpoint("POST", "/x", streaming_enabled=True))
@@ -382,6 +386,18 @@ async def test_client_that_hangs_up_and_comes_again_pays_once(
     assert (other.status, other.code) == (422, "validation_failed")
     records = await running.records(3)
     assert sorted((r["status"], r["attempts"]) for r in records) == [(201, 0), (422, 0), (499, 1)]
+
+
+async def test_answer_that_tls_cuts_is_not_kept(gateway: Start, tmp_path: Path) -> None:
+    with TlsServer(self_signed(tmp_path), b"HTTP/1.1 200 OK\r\n\r\nabc") as server:
+        trusting = {"allow_networks": list(LOOPBACK), "ca_file": server.certificate}
+        running = await gateway(PIPELINE, upstream=trusting)
+        await running.rows.connector(server.url)
+        key, fields = await running.rows.key(), [("Idempotency-Key", KEY)]
+        answers = [await running.call("POST", "/up/x", fields, b"{}", key=key) for _ in range(2)]
+
+    assert [(answer.status, answer.code) for answer in answers] == [(502, "upstream_invalid")] * 2
+    assert server.asked == 2
 
 
 async def test_it_reads_and_fills_what_it_says() -> None:

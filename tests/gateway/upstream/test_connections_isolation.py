@@ -7,13 +7,16 @@ import gzip
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.settings import DEFAULT_PIPELINE
-from tests.dataplane import Gateway, endpoint
+from tests.certificates import self_signed
+from tests.dataplane import LOOPBACK, Gateway, endpoint
 from tests.loopback import Call, Client, Fields, Reader, Upstream, message, request, saying
+from tests.tls import TlsServer
 
 Start = Callable[..., Awaitable[Gateway]]
 Eventually = Callable[[Callable[[], Any]], Awaitable[None]]
@@ -268,6 +271,23 @@ async def test_answer_that_its_upstream_broke_off_is_visibly_broken(
     assert (reader.message.status, reader.message.complete) == (200, False)
     (record,) = await running.records(1)
     assert (record["status"], record["source"]) == (200, "upstream")
+    assert (record["error_code"], record["client_gone"]) == ("upstream_invalid", False)
+
+
+async def test_answer_that_tls_cuts_is_visibly_broken(gateway: Start, tmp_path: Path) -> None:
+    with TlsServer(self_signed(tmp_path), b"HTTP/1.1 200 OK\r\n\r\nabc") as server:
+        trusting = {"allow_networks": list(LOOPBACK), "ca_file": server.certificate}
+        running = await gateway(upstream=trusting)
+        await running.rows.connector(server.url)
+        client = await running.client()
+        credential = [("Authorization", f"Bearer {await running.rows.key()}")]
+        await client.send(request("GET", "/api/v1/gw/up/x", credential))
+        reader = Reader(client)
+        while await reader.more():
+            pass
+        (record,) = await running.records(1)
+
+    assert (reader.message.status, reader.message.complete) == (200, False)
     assert (record["error_code"], record["client_gone"]) == ("upstream_invalid", False)
 
 

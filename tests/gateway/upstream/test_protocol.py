@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from gateway.exchange import Body
 from gateway.problems import Rejected
@@ -21,10 +20,17 @@ from tests.certificates import self_signed
 from tests.dataplane import LOOPBACK
 from tests.gateway.sending import LARGE, ask, refused, sent, target, to, whole
 from tests.loopback import Call, Upstream, message, saying
+from tests.tls import TlsServer
 
 Eventually = Callable[[Callable[[], Any]], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\n"
 STRAY = OK + b"Content-Length: 0\r\n\r\n"
+ALLOWED = AddressPolicy(map(Allowed.parse, LOOPBACK))
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+LOOPS = [
+    pytest.param(asyncio.new_event_loop, id="asyncio"),
+    pytest.param(uvloop.new_event_loop, id="uvloop"),
+]
 INTERIM = b"HTTP/1.1 103 \r\n\r\n"
 
 
@@ -153,30 +159,60 @@ async def test_upload_that_breaks_is_not_the_upstreams_fault(
     assert type(caught.value).__name__ == "Blameless"
 
 
-@pytest.mark.parametrize("is_proper", [False, True])
-async def test_end_of_tls_that_proves_nothing_can_be_told(tmp_path: Path, is_proper: bool) -> None:
-    """An answer without a length, whose connection ends with close_notify or with TCP alone."""
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(self_signed(tmp_path))
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize(
+    ("body", "is_at_once"),
+    [(b"", False), (b"", True), (b"abc", False), (b"abc", True), (b"abc" * HELD_BYTES, False)],
+    ids=["none", "none-at-once", "small", "small-at-once", "large"],
+)
+def test_only_a_proper_end_of_tls_ends_a_body_without_length(
+    tmp_path: Path, new_loop: NewLoop, is_at_once: bool, body: bytes
+) -> None:
+    certificate = self_signed(tmp_path)
 
-    def serve(listener: socket.socket) -> None:
-        sock, _ = listener.accept()
-        with tls.wrap_socket(sock, server_side=True) as wrapped:
-            wrapped.recv(65_536)
-            wrapped.sendall(OK + b"\r\nabc")
-            if is_proper:
-                with suppress(OSError):
-                    wrapped.unwrap()
+    async def ask_it(says_goodbye: bool) -> bytes | Rejected:
+        loop = asyncio.get_running_loop() if is_at_once else None
+        with TlsServer(certificate, OK + b"\r\n" + body, says_goodbye, loop) as server:
+            upstreams = Upstreams(ALLOWED, ca_file=server.certificate)
+            try:
+                answer = await upstreams.send(target(server.url), ask(), Body(None), LARGE)
+                assert says_goodbye or answer.body is None
+                return await whole(answer)
+            except Rejected as rejected:
+                return rejected
+            finally:
+                await upstreams.close()
 
-    upstreams = Upstreams(
-        AddressPolicy(map(Allowed.parse, LOOPBACK)), ca_file=str(tmp_path / "pem")
-    )
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.get_running_loop().run_in_executor(None, serve, listener)
-        to_it = target(f"https://127.0.0.1:{listener.getsockname()[1]}")
-        answer = await upstreams.send(to_it, ask(), Body(None), LARGE)
-        assert await whole(answer) == b"abc"
-        assert answer.protocol.was_truncated is not is_proper
-        answer.release()
-        await serving
-    await upstreams.close()
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(ask_it(says_goodbye=True)) == body
+        cut = runner.run(ask_it(says_goodbye=False))
+    assert isinstance(cut, Rejected)
+    assert (cut.code, cut.detail) == ("upstream_invalid", "The upstream broke its answer off.")
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize(
+    "raw", [b"Content-Length: 3\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"]
+)  # fmt: skip
+def test_body_that_tells_its_end_needs_no_end_of_tls(
+    tmp_path: Path, new_loop: NewLoop, raw: bytes
+) -> None:
+    async def ask_it() -> bytes:
+        with TlsServer(self_signed(tmp_path), OK + raw) as server:
+            upstreams = Upstreams(ALLOWED, ca_file=server.certificate)
+            answer = await upstreams.send(target(server.url), ask(), Body(None), LARGE)
+            got = await whole(answer)
+            answer.release()
+            await upstreams.close()
+            return got
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(ask_it()) == b"abc"
+
+
+async def test_document_that_tls_cuts_is_not_fetched(tmp_path: Path) -> None:
+    with TlsServer(self_signed(tmp_path), OK + b"\r\n{}") as server:
+        upstreams = Upstreams(ALLOWED, ca_file=server.certificate)
+        with pytest.raises(Rejected, match="upstream_invalid"):
+            await upstreams.fetch(f"{server.url}/jwks.json")
+        await upstreams.close()
