@@ -29,7 +29,7 @@ class TlsServer:
         self.certificate = certificate
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(self.certificate)
-        self.asked = 0
+        self.requests: list[bytes] = []
         self._answer = answer
         self._says_goodbye = says_goodbye
         self._holding = holding
@@ -65,8 +65,7 @@ class TlsServer:
             while socket.socket.recv(sock, 65_536):  # a close with something unread is a reset
                 pass
             return
-        sock.recv(65_536)
-        self.asked += 1
+        self.requests.append(sock.recv(65_536))
         over = threading.Event()
         if self._holding is not None:
             held = threading.Event()

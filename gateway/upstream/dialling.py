@@ -9,7 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from ipaddress import ip_address
 from socket import AI_NUMERICHOST, SOCK_STREAM, getaddrinfo, socket
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -23,6 +23,7 @@ from gateway.upstream.address_policy import AddressPolicy, AddressRefused
 from gateway.upstream.heads import FieldLimits
 from gateway.upstream.protocol import Broken, UpstreamProtocol
 from gateway.upstream.resolver import Name, NotResolved, Resolver
+from gateway.upstream.tls import tls_context
 
 if TYPE_CHECKING:
     from gateway.upstream.pool import Key
@@ -209,14 +210,6 @@ class Dialler:
     def _told(self, stage: Stage) -> None:
         if self._note is not None:
             self._note(stage)
-
-
-@lru_cache(maxsize=8)
-def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Certificates are checked against these authorities, None: the system's. Reading them is dear."""
-    context = ssl.create_default_context(cafile=ca_file)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def _is_literal(host: str) -> bool:

@@ -13,7 +13,7 @@ from gateway.problems import Rejected
 from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.answer import Bounds
 from gateway.upstream.connections import Upstreams
-from gateway.upstream.dialling import NO_ADDRESS, Target, tls_context
+from gateway.upstream.dialling import NO_ADDRESS, Target
 from gateway.upstream.resolver import Found, LookUp, Resolver
 from tests.dataplane import LOOPBACK
 from tests.gateway.sending import refused, use
@@ -28,6 +28,7 @@ from tests.loopback import Upstream
         ("http://example.com:8080", b"example.com:8080", "example.com:8080"),
         ("http://[::1]", b"[::1]", "::1:80"),
         ("http://[::1]:81", b"[::1]:81", "::1:81"),
+        ("https://example.com.", b"example.com.", "example.com.:443"),
         ("http://EXAMPLE.com", b"example.com", "example.com:80"),
     ],
 )
@@ -113,10 +114,3 @@ async def test_caller_cannot_tell_a_name_that_is_not_there_from_one_that_is_priv
         "internal.example",
         True,
     )
-
-
-def test_tls_checks_certificates_and_is_made_once() -> None:
-    context = tls_context(None)
-
-    assert (context.check_hostname, context.verify_mode.name) == (True, "CERT_REQUIRED")
-    assert tls_context(None) is context
