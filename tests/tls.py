@@ -6,10 +6,20 @@ import asyncio
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
+import pytest
+import uvloop
+
 PATIENCE_S = 30.0
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+LOOPS = [
+    pytest.param(asyncio.new_event_loop, id="asyncio"),
+    pytest.param(uvloop.new_event_loop, id="uvloop"),
+]
+"""They differ in what a protocol is told of the end of TLS."""
 
 
 class TlsServer:

@@ -23,7 +23,7 @@ from gateway.upstream.address_policy import AddressPolicy, AddressRefused
 from gateway.upstream.heads import FieldLimits
 from gateway.upstream.protocol import Broken, UpstreamProtocol
 from gateway.upstream.resolver import Name, NotResolved, Resolver
-from gateway.upstream.tls import tls_context
+from gateway.upstream.tls import in_the_handshake, tls_context
 
 if TYPE_CHECKING:
     from gateway.upstream.pool import Key
@@ -112,10 +112,8 @@ class Dialler:
                 late = NotResolved("the name server does not answer in time")
                 raise self._blocked(target.host, late) from error
             raise Rejected("upstream_timeout", "The upstream took no connection in time.") from None
-        except (ssl.SSLError, ssl.CertificateError) as error:
-            raise _unavailable(
-                "The upstream's TLS certificate or handshake was not accepted."
-            ) from error
+        except ssl.SSLError as error:
+            raise in_the_handshake(error) from error
         except (OSError, ValueError, RuntimeError) as error:
             raise _unavailable("The upstream could not be reached.") from error
 

@@ -17,6 +17,7 @@ from gateway.http.chunks import Chunks, Malformed
 from gateway.http.wire import declared_length, has_no_body
 from gateway.problems import Rejected
 from gateway.upstream.heads import FieldLimits, Heads
+from gateway.upstream.tls import after_the_handshake
 
 if TYPE_CHECKING:
     from gateway.upstream.resolver import Name
@@ -91,6 +92,7 @@ class UpstreamProtocol(asyncio.Protocol):
         self._is_head = self._may_follow = False
         self._interim = self._interim_bytes = 0
         self._error: Exception | None = None
+        self._lost: Exception = Broken("there is no connection")
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._reading_paused = False
@@ -132,7 +134,9 @@ class UpstreamProtocol(asyncio.Protocol):
         self.is_open = False
         if exc is None and self._owed is Owed.TUNNEL:
             self._end()
-        self.fail(Broken("the connection was reset" if exc else "the connection was closed"))
+        why = None if self.received else after_the_handshake(exc)
+        self._lost = why or Broken(f"the connection was {'reset' if exc else 'closed'}")
+        self.fail(self._lost)
         self._make_room()
         if self.on_lost is not None:
             self.on_lost(self)
@@ -151,7 +155,7 @@ class UpstreamProtocol(asyncio.Protocol):
     # Called by whoever has an exchange.
 
     def begin(self, *, is_head: bool) -> None:
-        """From here on an answer is owed; `is_head` when it is one to HEAD. Raises Broken."""
+        """From here on an answer is owed; `is_head` when it is one to HEAD. Raises as `head` does."""
         self.message = None
         self.wrote = self.received = self.is_complete = False
         self._is_head, self._may_follow = is_head, False
@@ -160,7 +164,7 @@ class UpstreamProtocol(asyncio.Protocol):
         self._held_bytes = 0
         self.served += 1
         if not self.is_open:
-            raise Broken("the connection was closed")
+            raise self._lost
         self._owed = Owed.HEAD
 
     def is_closing(self) -> bool:

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
 from gateway.exchange import Body
 from gateway.problems import Rejected
 from gateway.upstream.address_policy import AddressPolicy, Allowed
 from gateway.upstream.connections import Upstreams
-from gateway.upstream.protocol import HELD_BYTES
+from gateway.upstream.protocol import HELD_BYTES, UpstreamProtocol
 from tests.certificates import self_signed
 from tests.dataplane import LOOPBACK
 from tests.gateway.sending import LARGE, ask, refused, sent, target, to, whole
 from tests.loopback import Call, Upstream, message, saying
-from tests.tls import TlsServer
+from tests.tls import LOOPS, NewLoop, TlsServer
 
 Eventually = Callable[[Callable[[], Any]], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\n"
 STRAY = OK + b"Content-Length: 0\r\n\r\n"
 ALLOWED = AddressPolicy(map(Allowed.parse, LOOPBACK))
-NewLoop = Callable[[], asyncio.AbstractEventLoop]
-LOOPS = [
-    pytest.param(asyncio.new_event_loop, id="asyncio"),
-    pytest.param(uvloop.new_event_loop, id="uvloop"),
-]
 INTERIM = b"HTTP/1.1 103 \r\n\r\n"
 
 
@@ -216,3 +211,13 @@ async def test_document_that_tls_cuts_is_not_fetched(tmp_path: Path) -> None:
         with pytest.raises(Rejected, match="upstream_invalid"):
             await upstreams.fetch(f"{server.url}/jwks.json")
         await upstreams.close()
+
+
+async def test_refusal_that_comes_before_the_request_is_told_when_it_begins() -> None:
+    refused_early = ssl.SSLError(1, "alert")
+    refused_early.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    protocol = UpstreamProtocol(asyncio.get_running_loop())
+    protocol.connection_lost(refused_early)
+
+    with pytest.raises(Rejected, match="upstream_unavailable"):
+        protocol.begin(is_head=False)
