@@ -40,6 +40,7 @@ class TlsServer:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(self.certificate)
         self.requests: list[bytes] = []
+        self._open: list[socket.socket] = []
         self._answer = answer
         self._says_goodbye = says_goodbye
         self._holding = holding
@@ -53,7 +54,9 @@ class TlsServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+        for sock in (self._listener, *self._open):
+            with suppress(OSError):  # it is over already
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
 
@@ -65,6 +68,7 @@ class TlsServer:
                 sock = self.context.wrap_socket(
                     accepted, server_side=True, do_handshake_on_connect=False
                 )
+                self._open.append(sock)
                 with sock, suppress(OSError):
                     self._converse(sock)
 
