@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 from hashlib import sha1
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from gateway.http import wire
 from gateway.http.messages import Outgoing, RawHeaders
@@ -25,6 +26,21 @@ _FIXED: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _IS_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==").fullmatch
 _CLOSE: Final = 0x8
 _LENGTH_BYTES: Final = {126: 2, 127: 8}
+
+
+def is_asked(headers: Mapping[str, str]) -> bool:
+    """True when WebSocket is among the protocols that a request could go on with (RFC 9110 7.8)."""
+    offered = ",".join(cast("Any", headers).getall("upgrade", [])).split(",")
+    return any(_is_name(name.strip(" \t")) for name in offered)
+
+
+def is_all_asked(headers: Mapping[str, str]) -> bool:
+    """True when the first field says nothing else: aiohttp's parser takes that alone for a switch."""
+    return _is_name(headers.get("upgrade", ""))
+
+
+def _is_name(text: str) -> bool:
+    return text.isascii() and text.lower() == "websocket"
 
 
 def ask(method: str, outgoing: Outgoing) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, cast
 from aiohttp.web import RequestPayloadError
 
 from gateway.exchange import refusal
-from gateway.http import wire
+from gateway.http import websocket, wire
 from gateway.ids import uuid7
 from gateway.problems import Rejected
 from gateway.server.aiohttp_inside import (
@@ -258,8 +258,11 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Whoever reads a body is told when its framing breaks; a head that began has its time."""
-        self._last = data[-7:] if len(data) > 6 else (self._last + data)[-7:]
+        before = self._last
+        self._last = data[-7:] if len(data) > 6 else (before + data)[-7:]
         super().data_received(data)
+        if self._messages and getattr(self._messages[-1][0], "upgrade", False):
+            self._settle_upgrade(before[-3:] + data)
         if self._current_request is not None:
             if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
                 _tell_broken(self._current_request)
@@ -269,6 +272,21 @@ class Connection(RequestHandler):
                 self._keepalive_handle.cancel()
                 self._next_keepalive_close_time = close_time
                 self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
+
+    def _settle_upgrade(self, came: bytes) -> None:
+        """Make sure that no bytes are missed behind a request that asks to switch, which `came`.
+
+        aiohttp's parser stops there, and drops the rest of a packet unless the field is just
+        `websocket`. Where a rest cannot be ruled out, the request is the connection's last one.
+        """
+        message, payload = cast("tuple[RawRequestMessage, StreamReader]", self._messages[-1])
+        if self._upgraded or message.method == "CONNECT" or websocket.is_all_asked(message.headers):
+            return
+        is_whole = payload is EMPTY_PAYLOAD and came.find(b"\r\n\r\n") == len(came) - 4
+        if not is_whole or self._buffer_paused:
+            self._messages[-1] = (message._replace(should_close=True), payload)
+        elif websocket.is_asked(message.headers):
+            self._upgraded = True
 
     def handle_error(
         self,

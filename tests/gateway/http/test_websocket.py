@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateway.http.messages import Outgoing
-from gateway.http.websocket import GOING_AWAY, Frames, accept_for, ask, check_switch
+from gateway.http.websocket import (
+    GOING_AWAY,
+    Frames,
+    accept_for,
+    ask,
+    check_switch,
+    is_all_asked,
+    is_asked,
+)
 from gateway.problems import Rejected
 
 KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -32,6 +40,25 @@ def asked(
     outgoing = Outgoing("GET", "/x", sent, body)
     ask(method, outgoing)
     return outgoing
+
+
+@pytest.mark.parametrize(
+    ("offered", "asks", "asks_nothing_else"),
+    [
+        (["WebSocket"], True, True),
+        (["websocket", "h2c"], True, True),
+        (["h2c", "websocket"], True, False),
+        (["foo , websocket"], True, False),
+        (["websocket/13", "web socket", "websoc\u212aet"], False, False),
+        ([], False, False),
+    ],
+)
+def test_websocket_may_be_one_of_several_protocols(
+    offered: list[str], asks: bool, asks_nothing_else: bool
+) -> None:
+    headers = CIMultiDict(("Upgrade", name) for name in offered)
+
+    assert (is_asked(headers), is_all_asked(headers)) == (asks, asks_nothing_else)
 
 
 def test_handshake_is_sent_on_as_one() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
+import h11
 import pytest
+from aiohttp import web
 
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.problems import Rejected
@@ -165,6 +168,71 @@ async def test_upgrade_is_not_taken_and_what_follows_is_a_request(serve: Serve) 
 
     assert [g.status for g in got] == [200, 200]
     assert [path for path, _ in recorder.got] == ["/x/1", "/x/2"]
+
+
+SWITCHES = {
+    "foo": [("Upgrade", "foo")],
+    "h2c": [("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABkAAQAAP__")],
+    "list": [("Upgrade", "h2c, websocket")],
+    "two-fields": [("Upgrade", "h2c"), ("Upgrade", "websocket")],
+    "websocket": [("Upgrade", "WebSocket")],
+    "not-ascii": [("Upgrade", "web\xdfocket")],
+}
+UPGRADE = ("Connection", "Upgrade")
+
+
+@pytest.mark.parametrize("protocols", SWITCHES.values(), ids=SWITCHES.keys())
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("path", [X, "/api/v1/gw/admin/x"])
+async def test_what_follows_an_upgrade_is_answered_in_order_or_not_at_all(
+    serve: Serve, protocols: list[tuple[str, str]], method: str, refused: bool, path: str
+) -> None:
+    async def answer(exchange: Exchange) -> Response:
+        if refused:
+            raise Rejected("unauthenticated", "No.")
+        return Response(200, [], exchange.path[-1].encode() + await exchange.body.read())
+
+    async def theirs(asked: web.BaseRequest) -> web.Response:
+        status = 401 if refused else 200
+        return web.Response(status=status, body=asked.path[-1].encode() + await asked.read())
+
+    body = b"a\r\n\r\nb" if method == "POST" else None
+    raw = request(method, f"{path}/1", [UPGRADE, *protocols], body)
+    raw += request("GET", f"{path}/2")
+    served = await serve(answer, web.Server(theirs))
+    for cut, hasty in ((len(raw), 0), (len(raw) - 2, 0), (len(raw) - 20, 0), (len(raw), 3)):
+        client = await served.client()
+        if hasty:  # the end of the first head comes with what is behind it
+            begun = raw.index(b"\r\n\r\n") + hasty
+            await client.send(raw[:begun])
+            for _ in range(20):
+                await asyncio.sleep(0)
+            await client.send(raw[begun:])
+        else:
+            await client.send(raw[:cut])
+        answers = [await client.answer(method)]
+        with suppress(ConnectionError, h11.RemoteProtocolError):
+            await client.send(raw[cut:] + request("GET", f"{path}/3"))
+            while answers[-1].field("connection") != "close":
+                answers.append(await client.answer())
+                if len(answers) == 3:
+                    break
+        if len(answers) < 3:
+            assert answers[-1].field("connection") == "close"
+            assert await client.gone() == b""
+        if not refused:
+            assert [got.body[:1] for got in answers] == [b"1", b"2", b"3"][: len(answers)]
+
+
+async def test_connection_is_kept_after_an_upgrade_that_nothing_came_behind(serve: Serve) -> None:
+    recorder = Recorder()
+    client = await (await serve(recorder)).client()
+    for n in range(3):
+        await client.send(request("GET", f"{X}/{n}", [UPGRADE, ("Upgrade", "h2c")]))
+        assert (await client.answer()).field("connection") is None
+
+    assert [path for path, _ in recorder.got] == ["/x/0", "/x/1", "/x/2"]
 
 
 async def test_body_that_was_not_read_ends_the_connection_after_the_answer(

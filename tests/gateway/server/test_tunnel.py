@@ -217,7 +217,6 @@ async def test_any_other_answer_is_a_usual_one_and_so_is_what_follows(
     [
         ("/up/plain", ASKING),
         ("/up/x", [*ASKING[:1], ("Upgrade", "h2c"), *ASKING[2:]]),
-        ("/up/x", [*ASKING[:1], ("Upgrade", "h2c, websocket"), *ASKING[2:]]),
         ("/up/x", [("Connection", "keep-alive"), *ASKING[1:]]),
         ("/up/x", [*ASKING[:3], ("Sec-WebSocket-Version", "12")]),
         ("/up/x", [*ASKING, ("Content-Length", "2")]),
@@ -238,6 +237,24 @@ async def test_request_that_may_not_switch_is_sent_on_without_its_upgrade(
 
     assert (answer.status, answer.body) == (200, b"ok")
     assert call.all("upgrade") == call.all("connection") == []
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [["h2c, websocket"], ["foo,WebSocket"], ["h2c", "websocket"], ["websocket, h2c"]],
+)
+async def test_websocket_among_other_protocols_is_a_handshake(
+    through: Way, offered: list[str]
+) -> None:
+    fields = [("Upgrade", name) for name in offered]
+    client = await through.ask(fields=[*ASKING[:1], *fields, *ASKING[2:]])
+    head = (await client.until(b"\r\n\r\n")).decode()
+    await client.send(MASKED)
+    await client.until(MASKED)
+    client.close()
+
+    assert head.startswith("HTTP/1.1 101 ")
+    assert values(head, "Upgrade") == ["websocket"]
 
 
 async def test_old_http_cannot_switch(through: Way) -> None:
