@@ -27,6 +27,7 @@ _UPGRADE: Final = b"Connection: Upgrade\r\n"
 _OURS: Final = HOP_BY_HOP | {b"content-length"}
 _HAS_OURS: Final = re.compile(rb"\n(?:%b):" % b"|".join(sorted(_OURS))).search
 _CLOSE: Final = b"Connection: close\r\n"
+_KEEP: Final = b"Connection: keep-alive\r\n"
 _FIELD: Final = b": ".join
 _LINES: Final = b"\r\n".join
 
@@ -68,8 +69,12 @@ def has_no_body(method: str, status: int) -> bool:
     return method == "HEAD" or status in _BODYLESS or status < 200
 
 
-def head(response: Response, date: bytes, framing: bytes, *, close: bool) -> bytes:
+def head(
+    response: Response, date: bytes, framing: bytes, *, close: bool, says_kept: bool = False
+) -> bytes:
     """The head of an answer; Date is added when the answer has none.
+
+    `says_kept` is for HTTP/1.0, where a connection is kept only if that is said (RFC 9112 9.3).
 
     How it is framed, and what ends at a connection, is for who owns the connection: what filters
     say of it is left out (RFC 9110 7.6.1). A 426 says what to upgrade to (RFC 9110 15.5.22).
@@ -88,7 +93,7 @@ def head(response: Response, date: bytes, framing: bytes, *, close: bool) -> byt
             fields,
             b"" if dated else date,
             framing,
-            _CLOSE if close else b"",
+            _CLOSE if close else _KEEP if says_kept else b"",
             b"\r\n",
         )
     )
@@ -102,19 +107,23 @@ def _end_to_end(response: Response) -> RawHeaders:
     return without(headers, (_OURS | nominated(headers)) - kept_too)
 
 
-def whole(response: Response, *, method: str, date: bytes, close: bool) -> bytes | None:
+def whole(
+    response: Response, *, method: str, date: bytes, close: bool, says_kept: bool = False
+) -> bytes | None:
     """The whole message as one block; None when its body comes in pieces."""
     body, status = response.body, response.status
     if method == "HEAD" or status in _BODYLESS or status < 200:
         length = len(body) if isinstance(body, bytes) and body else response.length
-        if length is None or status == 204 or status < 200:
-            return head(response, date, b"", close=close)
-        return head(response, date, b"Content-Length: %d\r\n" % length, close=close)
-    if status == _RESET:  # no content, and framed so that the client knows it (RFC 9110 15.3.6)
-        return head(response, date, b"Content-Length: 0\r\n", close=close)
-    if not isinstance(body, bytes):
+        framing, body = b"", b""
+        if length is not None and status != 204 and status >= 200:
+            framing = b"Content-Length: %d\r\n" % length
+    elif status == _RESET:  # no content, and framed so that the client knows it (RFC 9110 15.3.6)
+        framing, body = b"Content-Length: 0\r\n", b""
+    elif isinstance(body, bytes):
+        framing = b"Content-Length: %d\r\n" % len(body)
+    else:
         return None
-    return head(response, date, b"Content-Length: %d\r\n" % len(body), close=close) + body
+    return head(response, date, framing, close=close, says_kept=says_kept) + body
 
 
 async def write(
@@ -125,14 +134,15 @@ async def write(
     `chunks` is False for HTTP/1.0, which knows no chunks: the end of the connection is the end of
     the body, so `close` must be set. Raises AnswerBroken when a body ends before its length.
     """
-    block = whole(response, method=method, date=date, close=close)
+    says_kept = not chunks and not close
+    block = whole(response, method=method, date=date, close=close, says_kept=says_kept)
     body = response.body
     if block is not None or isinstance(body, bytes):
         outlet.write(block or b"")
         await outlet.drain()
     elif response.length is not None:
         framing = b"Content-Length: %d\r\n" % response.length
-        outlet.write(head(response, date, framing, close=close))
+        outlet.write(head(response, date, framing, close=close, says_kept=says_kept))
         await _write_counted(outlet, body, response.length)
     else:
         framing = b"Transfer-Encoding: chunked\r\n" if chunks else b""

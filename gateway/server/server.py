@@ -281,7 +281,10 @@ class Server(web.Server):
         close = message.should_close or self.draining or not inbound.payload.is_eof()
         close = close or inbound.may_have_trailers
         date = self._date.field()
-        block = wire.whole(response, method=message.method, date=date, close=close)
+        old = message.version is HttpVersion10
+        block = wire.whole(
+            response, method=message.method, date=date, close=close, says_kept=old and not close
+        )
         try:
             if block is None:
                 return await self._stream(inbound, response, date, close=close)

@@ -138,7 +138,8 @@ def test_answers_on_one_connection_keep_their_bounds(
         while not isinstance(events[-1], h11.EndOfMessage):
             events.append(client.next_event())
         read = b"".join(bytes(event.data) for event in events if isinstance(event, h11.Data))
-        assert read == (b"" if has_no_body(method, status) else b"".join(parts))
+        is_empty = has_no_body(method, status) or status == 205
+        assert read == (b"" if is_empty else b"".join(parts))
         client.start_next_cycle()
 
 

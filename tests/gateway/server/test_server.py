@@ -242,6 +242,45 @@ async def test_continue_is_not_sent_for_a_body_that_is_here_nor_to_http_1_0(serv
     assert (await old.gone()).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("way", ["bytes", "pieces"])
+@pytest.mark.parametrize("status", [200, 204, 205, 304, 403])
+async def test_http_1_0_is_told_that_its_connection_is_kept(
+    serve: Serve, method: str, way: str, status: int
+) -> None:
+    async def come() -> AsyncIterator[bytes]:
+        yield b"ok"
+
+    async def answer(exchange: Exchange) -> Response:
+        if way == "bytes":
+            return Response(status, [], b"ok")
+        return Response(status, [], come(), 2)
+
+    client = await (await serve(answer)).client()
+    for _ in range(2):
+        await client.send(f"{method} {X} HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n".encode())
+        got = await client.answer(method)
+        assert (got.status, got.field("connection"), got.complete) == (status, "keep-alive", True)
+    await client.send(f"{method} {X} HTTP/1.0\r\n\r\n".encode())
+    assert b"keep-alive" not in await client.gone()
+
+
+async def test_answer_to_http_1_0_without_a_length_ends_its_connection(serve: Serve) -> None:
+    async def come() -> AsyncIterator[bytes]:
+        yield b"ok"
+
+    async def answer(_exchange: Exchange) -> Response:
+        return Response(200, [], come())
+
+    client = await (await serve(answer)).client()
+    await client.send(f"GET {X} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".encode())
+    raw = await client.gone()
+
+    assert raw.endswith(b"\r\n\r\nok")
+    assert b"Connection: close\r\n" in raw
+    assert b"keep-alive" not in raw
+
+
 async def test_connection_serves_many_and_answers_pipelined_requests_in_order(
     serve: Serve,
 ) -> None:
