@@ -70,7 +70,7 @@ CLOSE: Final = Done(keep_alive=False)
 class Inbound:
     """A request of the data plane as aiohttp's protocol sees it: just what it touches."""
 
-    __slots__ = ("_patience", "_task", "message", "payload", "protocol")
+    __slots__ = ("_patience", "_task", "is_fit", "message", "payload", "protocol")
 
     def __init__(
         self,
@@ -78,8 +78,12 @@ class Inbound:
         payload: StreamReader,
         protocol: RequestHandler,
         patience: Patience,
+        *,
+        is_fit: bool = True,
     ) -> None:
         self._patience = patience
+        self.is_fit = is_fit
+        """False for one that is to be refused: it does not name one host."""
         self.message = message
         self.payload = payload
         self.protocol = protocol

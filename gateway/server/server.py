@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
@@ -36,6 +35,7 @@ from gateway.server.aiohttp_inside import (
 from gateway.server.connection import CLOSE, KEEP, Connection, Done, Inbound, Patience
 from gateway.server.open_answers import OpenAnswers, is_open_ended
 from gateway.server.pacing import Pacing
+from gateway.server.request_target import settle
 from gateway.server.tunnel import Tunnels
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ _CUT_S: Final = 0.1
 _BELOW_DATA_PLANE: Final = f"{DATA_PLANE}/"
 MOST_IN_FLIGHT: Final = 10_000
 _COME_BACK_S: Final = 1.0
-_ABSOLUTE: Final = re.compile(r"(?is)https?://[^/?]*(.*)").fullmatch
 
 
 class Server(web.Server):
@@ -103,8 +102,13 @@ class Server(web.Server):
     def inbound(
         self, message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler
     ) -> Inbound | None:
-        """A request of the data plane; None for one of the admin plane."""
-        target = self._target(message)
+        """A request of the data plane, or one to refuse; None for one of the admin plane."""
+        settled = settle(message)
+        if settled is None:
+            message = message._replace(should_close=True)
+            return Inbound(message, payload, protocol, self._patience, is_fit=False)
+        message = settled
+        target = self._own_target(message.path)
         if self._admin is not None and _is_of_admin(target):
             return None
         if target is not message.path:
@@ -123,15 +127,14 @@ class Server(web.Server):
         if (inbound := self.inbound(message, payload, protocol)) is not None:
             return inbound
         assert self._admin is not None
-        if (target := self._target(message)) is not message.path:
+        asked, message = message.path, settle(message) or message
+        target = self._own_target(message.path)
+        if target is not asked:
             message = message._replace(path=target, url=URL(target, encoded=True))
         return self._admin.request_factory(message, payload, protocol, writer, task)
 
-    def _target(self, message: RawRequestMessage) -> str:
-        """The request's target below the base path; the root for what is not below it."""
-        target = message.path
-        if not target.startswith("/"):
-            target = _origin_form(target)
+    def _own_target(self, target: str) -> str:
+        """What of a target is below the base path; the root for what is not."""
         if not (base := self._base_path):
             return target
         if target == base or target.startswith((f"{base}/", f"{base}?")):
@@ -228,6 +231,8 @@ class Server(web.Server):
         if message.version is not HttpVersion11 and message.version is not HttpVersion10:
             inbound.message = message._replace(should_close=True)
             raise Rejected("bad_request", "The request is neither HTTP/1.1 nor HTTP/1.0.")
+        if not inbound.is_fit:
+            raise Rejected("bad_request", "The request does not name one host.")
         path, _, query = message.path.partition("?")
         if self.pipeline is None or not path.startswith(_BELOW_DATA_PLANE):
             raise Rejected("not_found", "There is nothing here.")
@@ -365,13 +370,6 @@ class Server(web.Server):
         with suppress(ConnectionError):
             block = wire.whole(response, method=inbound.message.method, date=date, close=True)
             inbound.write(block or b"")
-
-
-def _origin_form(target: str) -> str:
-    """The path and query of a target in absolute form (RFC 9112 3.2.2); of others, the root."""
-    absolute = _ABSOLUTE(target)
-    path = absolute[1] if absolute else ""
-    return path if path.startswith("/") else f"/{path}"
 
 
 def _is_of_admin(target: str) -> bool:

@@ -96,7 +96,7 @@ async def test_trace_is_passed_on_or_begun(serve: Serve) -> None:
         ("/api/v1/gw/%78/%2e%2E//./", "/%78/%2e%2E//./", ""),
         ("/api/v1/gw/", "/", ""),
         ("http://anywhere/api/v1/gw/x?a", "/x", "a"),
-        ("HTTPS://u@anywhere:99/api/v1/gw/x", "/x", ""),
+        ("HTTPS://anywhere:99/api/v1/gw/x", "/x", ""),
     ],
 )
 async def test_target_reaches_the_pipeline_as_it_was_sent(
@@ -120,6 +120,55 @@ async def test_unknown_path_is_404_and_the_connection_stays(serve: Serve, target
         assert (got.status, got.code, got.field("x-request-id")) == (404, "not_found", "mine")
     await client.request("GET", X)
     assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize("path", [X, "/api/v1/gw/admin/x"])
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        *[
+            ("", host)
+            for host in ("a, b", "a,b", "a b", "a/b", "a@b", "a:b", "a\\b", "[::1", "\xe9")
+        ],
+        ("http://a", ""),
+        ("http://a", "a, b"),
+        ("http://u@a", "a"),
+        ("http://a,b", "a"),
+        ("", "a\r\nHost: a"),
+    ],
+)
+async def test_request_that_does_not_name_one_host_is_refused_on_both_planes(
+    serve: Serve, path: str, target: str, host: str
+) -> None:
+    async def theirs(_asked: web.BaseRequest) -> web.Response:
+        return web.Response()
+
+    client = await (await serve(describe, web.Server(theirs))).client()
+    await client.send(f"GET {target}{path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1"))
+    got = await client.answer()
+
+    assert (got.status, got.code, got.field("connection")) == (400, "bad_request", "close")
+    assert await client.gone() == b""
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_authority_of_an_absolute_target_is_the_host_on_both_planes(
+    serve: Serve, version: str
+) -> None:
+    async def show(exchange: Exchange) -> Response:
+        raw = [value for name, value in exchange.raw_headers if name.lower() == b"host"]
+        return Response(200, [], b" ".join([exchange.headers["host"].encode(), *raw]))
+
+    async def theirs(asked: web.BaseRequest) -> web.Response:
+        return web.Response(text=f"{asked.host} {asked.headers['host']}")
+
+    served = await serve(show, web.Server(theirs))
+    for path in (X, "/api/v1/gw/admin/x"):
+        for field in ("Host: inner\r\n", *[""] * (version == "1.0")):
+            client = await served.client()
+            head = f"GET http://Outer:81{path} HTTP/{version}\r\n{field}\r\n"
+            await client.send(head.encode())
+            assert (await client.answer()).body == b"Outer:81 Outer:81"
 
 
 async def test_asterisk_and_authority_forms_are_404(serve: Serve) -> None:
