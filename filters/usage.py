@@ -57,6 +57,7 @@ class Usage:
         try:
             response = await proceed(exchange)
         except asyncio.CancelledError:
+            outcome.source = "gateway"  # whatever the upstream answered, nobody got it
             if outcome.error_code:  # it was given up here
                 outcome.status = KINDS[outcome.error_code].status
             else:
@@ -65,6 +66,7 @@ class Usage:
             raise
         except Exception as error:
             rejected = answer_to(error)
+            outcome.source = "gateway"
             outcome.status, outcome.error_code = rejected.status, rejected.code
             self.record(exchange)
             raise

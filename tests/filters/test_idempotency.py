@@ -385,7 +385,11 @@ async def test_client_that_hangs_up_and_comes_again_pays_once(
     assert upstream.call.field("idempotency-key") == KEY
     assert (other.status, other.code) == (422, "validation_failed")
     records = await running.records(3)
-    assert sorted((r["status"], r["attempts"]) for r in records) == [(201, 0), (422, 0), (499, 1)]
+    assert sorted((r["status"], r["attempts"], r["source"]) for r in records) == [
+        (201, 0, "upstream"),
+        (422, 0, "gateway"),
+        (499, 1, "gateway"),
+    ]
 
 
 async def test_answer_that_tls_cuts_is_not_kept(gateway: Start, tmp_path: Path) -> None:

@@ -135,6 +135,21 @@ async def test_stream_that_is_given_up_was_left_by_its_client(stage: Usage, rows
     assert (record["status"], record["client_gone"], record["bytes_out"]) == (200, True, 3)
 
 
+@pytest.mark.parametrize("end", [asyncio.CancelledError(), Rejected("forbidden", ""), KeyError()])
+async def test_what_nobody_got_of_the_upstream_is_not_its_answer(
+    stage: Usage, rows: Rows, end: BaseException
+) -> None:
+    async def proceed(request: Exchange) -> Response:
+        request.outcome.source = "upstream"
+        raise end
+
+    with pytest.raises(type(end)):
+        await stage(asking(), proceed)
+
+    (record,) = await rows.records(1)
+    assert record["source"] == "gateway"
+
+
 async def test_client_that_left_before_the_answer_is_499(stage: Usage, rows: Rows) -> None:
     async def waiting(_request: Exchange) -> Response:
         raise asyncio.CancelledError
