@@ -52,7 +52,7 @@ DOORS = {
     "aiohttp.Client*": set(),
     "aiohttp.client*": set(),
     "aiohttp.connector": set(),
-    "aiohttp.http_exceptions": {"gateway/upstream/heads.py"},
+    "aiohttp.http_exceptions": {"gateway/server/aiohttp_inside.py", "gateway/upstream/heads.py"},
     "aiohttp.request": set(),
     "aiohttp.resolver": set(),
     "apispec": {"admin/openapi/json_schemas.py"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -17,12 +18,18 @@ __all__ = [
     "EMPTY_PAYLOAD",
     "FOLLOWED",
     "PRIVATE",
+    "TOO_MANY_FIELDS",
+    "BadHttpMessage",
     "HttpVersion10",
     "HttpVersion11",
+    "LineTooLong",
     "RawRequestMessage",
     "RequestHandler",
     "StreamReader",
 ]
+
+TOO_MANY_FIELDS: Final = "Too many headers received"
+"""What the parser's BadHttpMessage says of more fields than it may take."""
 
 PRIVATE: Final = {
     "_buffer_paused": "reading has paused, as more requests have come than the queue may hold",

@@ -21,8 +21,11 @@ from gateway.ids import uuid7
 from gateway.problems import Rejected
 from gateway.server.aiohttp_inside import (
     EMPTY_PAYLOAD,
+    TOO_MANY_FIELDS,
+    BadHttpMessage,
     HttpVersion10,
     HttpVersion11,
+    LineTooLong,
     RawRequestMessage,
     RequestHandler,
     StreamReader,
@@ -32,6 +35,11 @@ log = logging.getLogger(__name__)
 
 _PLAIN_END: Final = b"\r\n0\r\n\r\n"
 """How a body in chunks ends that no trailer fields follow (RFC 9112 7.1)."""
+
+_MOST_TARGET_BYTES: Final = 16_384
+_MOST_FIELD_BYTES: Final = _MOST_TARGET_BYTES + 1
+"""Another number than that of the target: aiohttp's error tells by nothing else which it was."""
+_MOST_FIELDS: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +158,7 @@ class Owner(Protocol):
         self, message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler
     ) -> Inbound | None: ...
     async def serve(self, inbound: Inbound) -> Done: ...
+    def refused(self, code: str) -> None: ...
     def flush(self) -> None: ...
 
 
@@ -166,8 +175,9 @@ class Connection(RequestHandler):
             auto_decompress=False,
             keepalive_timeout=patience.keep_alive_s,
             lingering_time=patience.linger_s,
-            max_line_size=16_384,
-            max_field_size=16_384,
+            max_line_size=_MOST_TARGET_BYTES,
+            max_field_size=_MOST_FIELD_BYTES,
+            max_headers=_MOST_FIELDS,
         )
         self._owner: Owner = owner
         self._patience = patience
@@ -300,10 +310,10 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> Any:
         """The answer to what is not HTTP, or to a fault of ours outside the pipeline."""
-        code = "bad_request" if status < 500 else "internal"
         if status >= 500:
             log.error("request failed outside the pipeline", exc_info=exc)
-        rejected = Rejected(code, "The request is not HTTP/1.1." if status < 500 else "A fault.")
+        rejected = _refusal_of(exc) if status < 500 else Rejected("internal", "A fault.")
+        self._owner.refused(rejected.code)
         response = refusal(rejected, str(uuid7()))
         date = wire.DateClock().field()
         if self.transport is not None:
@@ -311,6 +321,20 @@ class Connection(RequestHandler):
             self._owner.flush()
             self.transport.write(block or b"")
         return CLOSE
+
+
+def _refusal_of(error: BaseException | None) -> Rejected:
+    """Why the parser did not take a request."""
+    if isinstance(error, LineTooLong) and error.args[1] == _MOST_TARGET_BYTES:
+        detail = f"The target is longer than {_MOST_TARGET_BYTES} bytes."
+        return Rejected("uri_too_long", detail)
+    if isinstance(error, LineTooLong):
+        detail = f"A header field is longer than {_MOST_FIELD_BYTES} bytes."
+        return Rejected("fields_too_large", detail)
+    if isinstance(error, BadHttpMessage) and error.message == TOO_MANY_FIELDS:
+        detail = f"There are more than {_MOST_FIELDS} header fields."
+        return Rejected("fields_too_large", detail)
+    return Rejected("bad_request", "The request is not HTTP/1.1.")
 
 
 def _tell_broken(request: Any) -> None:

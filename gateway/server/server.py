@@ -186,8 +186,12 @@ class Server(web.Server):
                 exchange.close()
             self._end()
 
+    def refused(self, code: str) -> None:
+        """Count what is answered outside of the pipeline."""
+        self._metrics.rejected("server", code)
+
     def _refuse(self) -> None:
-        self._metrics.rejected("server", "overloaded")
+        self.refused("overloaded")
         detail = "The gateway has as many requests in flight as it may have."
         raise Rejected("overloaded", detail, retry_after_s=_COME_BACK_S)
 
