@@ -65,6 +65,21 @@ class ServerSettings:
         "next one gets 503 before anything else is done.",
         least=1,
     )
+    most_target_bytes: int = whole(
+        16_384,
+        "How long the target of a request may be, in bytes; a longer one gets 414.",
+        least=256,
+        most=1_048_576,
+    )
+    most_fields: int = whole(
+        128, "How many header fields a request may have; more get 431.", least=1, most=10_000
+    )
+    most_field_bytes: int = whole(
+        16_384,
+        "How long a header field of a request may be, in bytes; a longer one gets 431.",
+        least=256,
+        most=1_048_576,
+    )
     recheck_s: float = number(
         5.0,
         "How often it is looked whether the credential and the connector of an open event stream or WebSocket still hold, in seconds.",

@@ -32,6 +32,7 @@ from gateway.logs import Lines
 from gateway.pipeline import Stage
 from gateway.planes import DATA_PLANE
 from gateway.server import listeners, status
+from gateway.server.connection import Bounds
 from gateway.server.server import Server
 from gateway.settings import Settings
 from gateway.snapshot import Snapshots
@@ -178,6 +179,11 @@ async def _serving(
         metrics=worker.runtime.metrics,
         base_path=settings.server.base_path,
         most_in_flight=settings.server.most_in_flight,
+        bounds=Bounds(
+            settings.server.most_target_bytes,
+            settings.server.most_field_bytes,
+            settings.server.most_fields,
+        ),
         recheck_s=settings.server.recheck_s,
         guards_origin=settings.admin.guards_origin,
         trusted_proxies=settings.server.proxies,

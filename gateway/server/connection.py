@@ -36,10 +36,32 @@ log = logging.getLogger(__name__)
 _PLAIN_END: Final = b"\r\n0\r\n\r\n"
 """How a body in chunks ends that no trailer fields follow (RFC 9112 7.1)."""
 
-_MOST_TARGET_BYTES: Final = 16_384
-_MOST_FIELD_BYTES: Final = _MOST_TARGET_BYTES + 1
-"""Another number than that of the target: aiohttp's error tells by nothing else which it was."""
-_MOST_FIELDS: Final = 128
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How large the head of a request may be."""
+
+    most_target_bytes: int = 16_384
+    most_field_bytes: int = 16_384
+    most_fields: int = 128
+
+    @property
+    def most_parsed_field_bytes(self) -> int:
+        """Never the target's bound: by nothing else aiohttp's error tells which of the two it was."""
+        return self.most_field_bytes + (self.most_field_bytes == self.most_target_bytes)
+
+    def refusal(self, error: BaseException | None) -> Rejected:
+        """Why the parser did not take a request."""
+        if isinstance(error, LineTooLong) and error.args[1] == self.most_target_bytes:
+            detail = f"The target is longer than {self.most_target_bytes} bytes."
+            return Rejected("uri_too_long", detail)
+        if isinstance(error, LineTooLong):
+            detail = f"A header field is longer than {self.most_field_bytes} bytes."
+            return Rejected("fields_too_large", detail)
+        if isinstance(error, BadHttpMessage) and error.message == TOO_MANY_FIELDS:
+            detail = f"There are more than {self.most_fields} header fields."
+            return Rejected("fields_too_large", detail)
+        return Rejected("bad_request", "The request is not HTTP/1.1.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +187,11 @@ class Owner(Protocol):
 class Connection(RequestHandler):
     """One client connection; its own error page reflects nothing of the request."""
 
-    __slots__ = ("_last", "_owner", "_patience")
+    __slots__ = ("_bounds", "_last", "_owner", "_patience")
 
-    def __init__(self, owner: Any, loop: asyncio.AbstractEventLoop, patience: Patience) -> None:
+    def __init__(
+        self, owner: Any, loop: asyncio.AbstractEventLoop, patience: Patience, bounds: Bounds
+    ) -> None:
         super().__init__(
             owner,
             loop=loop,
@@ -175,12 +199,13 @@ class Connection(RequestHandler):
             auto_decompress=False,
             keepalive_timeout=patience.keep_alive_s,
             lingering_time=patience.linger_s,
-            max_line_size=_MOST_TARGET_BYTES,
-            max_field_size=_MOST_FIELD_BYTES,
-            max_headers=_MOST_FIELDS,
+            max_line_size=bounds.most_target_bytes,
+            max_field_size=bounds.most_parsed_field_bytes,
+            max_headers=bounds.most_fields,
         )
         self._owner: Owner = owner
         self._patience = patience
+        self._bounds = bounds
         self._last = b""
 
     @property
@@ -312,7 +337,7 @@ class Connection(RequestHandler):
         """The answer to what is not HTTP, or to a fault of ours outside the pipeline."""
         if status >= 500:
             log.error("request failed outside the pipeline", exc_info=exc)
-        rejected = _refusal_of(exc) if status < 500 else Rejected("internal", "A fault.")
+        rejected = self._bounds.refusal(exc) if status < 500 else Rejected("internal", "A fault.")
         self._owner.refused(rejected.code)
         response = refusal(rejected, str(uuid7()))
         date = wire.DateClock().field()
@@ -321,20 +346,6 @@ class Connection(RequestHandler):
             self._owner.flush()
             self.transport.write(block or b"")
         return CLOSE
-
-
-def _refusal_of(error: BaseException | None) -> Rejected:
-    """Why the parser did not take a request."""
-    if isinstance(error, LineTooLong) and error.args[1] == _MOST_TARGET_BYTES:
-        detail = f"The target is longer than {_MOST_TARGET_BYTES} bytes."
-        return Rejected("uri_too_long", detail)
-    if isinstance(error, LineTooLong):
-        detail = f"A header field is longer than {_MOST_FIELD_BYTES} bytes."
-        return Rejected("fields_too_large", detail)
-    if isinstance(error, BadHttpMessage) and error.message == TOO_MANY_FIELDS:
-        detail = f"There are more than {_MOST_FIELDS} header fields."
-        return Rejected("fields_too_large", detail)
-    return Rejected("bad_request", "The request is not HTTP/1.1.")
 
 
 def _tell_broken(request: Any) -> None:

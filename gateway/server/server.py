@@ -32,7 +32,7 @@ from gateway.server.aiohttp_inside import (
     RequestHandler,
     StreamReader,
 )
-from gateway.server.connection import CLOSE, KEEP, Connection, Done, Inbound, Patience
+from gateway.server.connection import CLOSE, KEEP, Bounds, Connection, Done, Inbound, Patience
 from gateway.server.open_answers import OpenAnswers, is_open_ended
 from gateway.server.pacing import Pacing
 from gateway.server.request_target import settle
@@ -66,6 +66,7 @@ class Server(web.Server):
         base_path: str = "",
         trusted_proxies: tuple[Network, ...] = (),
         patience: Patience | None = None,
+        bounds: Bounds | None = None,
         most_in_flight: int = MOST_IN_FLIGHT,
         recheck_s: float = 5.0,
         guards_origin: bool = True,
@@ -81,6 +82,7 @@ class Server(web.Server):
         self._base_path = base_path
         self._trusted = trusted_proxies
         self._patience = patience or Patience()
+        self._bounds = bounds or Bounds()
         self._random = Random()
         self._date = wire.DateClock()
         self._batch = WriteBatch(asyncio.get_running_loop())
@@ -97,7 +99,7 @@ class Server(web.Server):
         self.draining = False
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, self._loop, self._patience)
+        return Connection(self, self._loop, self._patience, self._bounds)
 
     def inbound(
         self, message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler

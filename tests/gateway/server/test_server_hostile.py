@@ -14,7 +14,7 @@ from aiohttp import web
 from gateway.exchange import Exchange, Proceed, Response
 from gateway.metrics import Metrics
 from gateway.problems import Rejected
-from gateway.server.connection import Patience
+from gateway.server.connection import Bounds, Patience
 from gateway.server.server import Server
 from tests.dataplane import listening
 from tests.loopback import PATIENCE_S, Client, chunked, request
@@ -131,6 +131,27 @@ async def test_head_past_the_limits_says_which_and_is_counted(
     assert b"aaaa" not in got.body
     assert metrics.rejections == {("server", code): 1}
     assert recorder.got == []
+
+
+@pytest.mark.parametrize(
+    ("bounds", "codes"),
+    [
+        (Bounds(300, 300, 5), ["uri_too_long", "fields_too_large", "fields_too_large"]),
+        (Bounds(300, 900, 5), ["uri_too_long", None, "fields_too_large"]),
+        (Bounds(900, 300, 9), [None, "fields_too_large", None]),
+    ],
+)
+async def test_limits_of_a_head_can_be_set(
+    serve: Serve, bounds: Bounds, codes: list[str | None]
+) -> None:
+    served = await serve(Recorder(), bounds=bounds)
+    got = [
+        await served.call("GET", X + "?" + "a" * 400),
+        await served.call("GET", X, [("X-A", "b" * 400)]),
+        await served.call("GET", X, [("A", "b")] * 7),
+    ]
+
+    assert [None if answer.status == 200 else answer.code for answer in got] == codes
 
 
 @pytest.mark.parametrize("n", [0, 126])
