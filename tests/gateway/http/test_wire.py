@@ -85,7 +85,8 @@ TOKENS = st.text("abcXYZ09-_!#$%&'*+.^`|~", min_size=1, max_size=8).map(lambda t
 VALUES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=8).map(lambda t: t.encode("latin-1"))  # fmt: skip
 FIELDS = st.lists(st.tuples(TOKENS, VALUES), max_size=5)
 BODIES = st.lists(st.binary(max_size=5), max_size=5)
-STATUSES = st.integers(200, 599)
+STATUSES = st.integers(200, 599).filter(lambda status: status != 205)
+"""Without the one that drops its content, which has a test of its own."""
 METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 
 
@@ -138,8 +139,7 @@ def test_answers_on_one_connection_keep_their_bounds(
         while not isinstance(events[-1], h11.EndOfMessage):
             events.append(client.next_event())
         read = b"".join(bytes(event.data) for event in events if isinstance(event, h11.Data))
-        is_empty = has_no_body(method, status) or status == 205
-        assert read == (b"" if is_empty else b"".join(parts))
+        assert read == (b"" if has_no_body(method, status) else b"".join(parts))
         client.start_next_cycle()
 
 
