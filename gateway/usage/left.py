@@ -22,8 +22,9 @@ _PREFIX: Final = "usage-left-"
 
 
 def keep(directory: Path, records: Sequence[UsageRecord]) -> None:
-    """Write records to a file of their own, for this user alone. Raises OSError."""
-    path = directory / f"{_PREFIX}{uuid7()}.jsonl"
+    """Write records to a file of their own, for this user alone; files sort by age. Raises OSError."""
+    oldest_us = int(min(record.at for record in records) * 1e6)
+    path = directory / f"{_PREFIX}{oldest_us:017d}-{uuid7()}.jsonl"
     made = path.with_suffix(".new")
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
