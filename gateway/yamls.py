@@ -24,6 +24,10 @@ _MOST_DIGITS: Final = 18
 _is_integer: Final = re.compile(r"[-+]?[0-9]+").fullmatch
 _is_real: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?").fullmatch
 _is_based: Final = re.compile(r"0o[0-7]{1,21}|0x[0-9a-fA-F]{1,16}").fullmatch
+_ESCAPE: Final = re.compile(
+    r"\\(?:u(?P<high>d[89ab][0-9a-f]{2})\\u(?P<low>d[c-f][0-9a-f]{2})|.)", re.DOTALL
+)
+"""An escape of JSON, with both halves of one for a character beyond the first 65,536."""
 _WORDS: Final[dict[str, Any]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -81,7 +85,15 @@ def line(value: Any) -> str:
         value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=1 << 30
     )  # fmt: skip
     written = written.removesuffix("\n").removesuffix("\n...")
-    return json.dumps(value) if "\n" in written else written
+    return _ESCAPE.sub(_joined, json.dumps(value)) if "\n" in written else written
+
+
+def _joined(escape: re.Match[str]) -> str:
+    """YAML has one escape for what JSON writes as two halves (YAML 1.2.2 5.7)."""
+    high, low = escape["high"], escape["low"]
+    if high is None:
+        return escape.group()
+    return f"\\U{0x10000 + ((int(high, 16) & 0x3FF) << 10) + (int(low, 16) & 0x3FF):08x}"
 
 
 def _refuse(why: str, mark: Any) -> NoReturn:

@@ -119,6 +119,8 @@ def test_what_is_there_twice_is_written_twice() -> None:
 
 
 @given(DOCUMENTS)
+@example({"\U00010000": {"\n": None}})
+@example(["\\ud83d\\ude00", "\n\U0001f600\U0010ffff"])
 def test_line_is_one_line_and_is_read_again(document: Any) -> None:
     written = line(document)
 
