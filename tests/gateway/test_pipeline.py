@@ -277,10 +277,10 @@ def test_filter_of_ones_own_is_found_in_a_folder(
 def test_module_that_a_filter_of_ones_own_lacks_is_not_taken_for_the_filter(
     folder: Callable[[str, str], None],
 ) -> None:
-    folder("audit_c.py", "import audit")  # its name begins like that of the filter
+    folder("ledger_c.py", "import ledger")  # its name begins like that of the filter
 
-    with pytest.raises(ModuleNotFoundError, match="'audit'"):
-        plan(["audit_c:Audit"])
+    with pytest.raises(ModuleNotFoundError, match="'ledger'"):
+        plan(["ledger_c:Ledger"])
 
 
 async def test_first_filter_is_outermost() -> None:
